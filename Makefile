@@ -1,20 +1,21 @@
-# Every target sets itself up: a machine with Python >= 3.11 and make needs nothing else.
+# Every target does its own set-up: a machine with Python >= 3.11, pip and make needs nothing else.
 #
 #   PYTHON=...          the interpreter to build the environments from (else the first >= 3.11 found)
-#   PYTEST_ARGS=...     more arguments for pytest, e.g. PYTEST_ARGS="-k conv -x"
-#   TORCH_PIP_ARGS=...  more arguments for the installation of PyTorch, e.g.
+#   PYTEST_ARGS=...     more arguments for pytest: make test PYTEST_ARGS="-k conv -x"
+#   WORKERS=...         the number of test processes (0: none but pytest's own)
+#   TORCH_PIP_ARGS=...  more arguments for installing PyTorch, such as an index that has CPU builds only:
 #                       TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-MAKEFLAGS += --no-builtin-rules
 
 VENV := .venv
 VENV_TORCH := .venv-torch
 TORCH_VERSION ?= 2.13.0
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= auto --maxprocesses 4
 
 ifeq ($(OS),Windows_NT)
   BIN := Scripts
@@ -22,57 +23,53 @@ else
   BIN := bin
 endif
 
+export PYTHON
 PY := $(VENV)/$(BIN)/python
 PY_TORCH := $(VENV_TORCH)/$(BIN)/python
 STAMP := $(VENV)/.ready
 STAMP_TORCH := $(VENV_TORCH)/.ready
 
-# Two workers and one BLAS thread each: the tests of the thread team need cores of their own.
-TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0
-WORKERS ?= 2
+# One BLAS thread: the test processes already share the cores, and some tests time or count threads.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: help demo test test-slow test-torch check format wheel clean
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-$(STAMP): pyproject.toml tools/make_venv.sh
-	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV) $(BIN)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	@touch $@
+$(STAMP): pyproject.toml tools/setup_env.sh
+	@sh tools/setup_env.sh $(VENV) $(BIN)
 
-$(STAMP_TORCH): pyproject.toml tools/make_venv.sh
-	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV_TORCH) $(BIN)
-	$(PY_TORCH) -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_ARGS) "torch==$(TORCH_VERSION)"
-	$(PY_TORCH) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	@touch $@
+$(STAMP_TORCH): pyproject.toml tools/setup_env.sh
+	@sh tools/setup_env.sh $(VENV_TORCH) $(BIN) "torch==$(TORCH_VERSION)" $(TORCH_PIP_ARGS)
 
-demo: $(STAMP) ## train, check and explain a network; writes demo/
+demo: $(STAMP) ## the main job from end to end; writes demo/
 	$(PY) -m striate.demo
 
-test: $(STAMP) ## the tests and the docstrings' examples, without PyTorch
-	$(TEST_ENV) $(PY) -m pytest -n $(WORKERS) -m "not torch and not slow" $(PYTEST_ARGS) tests striate
+test: $(STAMP) ## the tests and the examples in docstrings; no PyTorch needed
+	$(PYTEST) $(PY) -m pytest -n $(WORKERS) -m "not torch and not slow" $(PYTEST_ARGS) tests striate
 
 test-slow: $(STAMP) ## the long tests
-	$(TEST_ENV) $(PY) -m pytest -m "slow and not torch" $(PYTEST_ARGS) tests
+	$(PYTEST) $(PY) -m pytest -m "slow and not torch" $(PYTEST_ARGS) tests
 
 test-torch: $(STAMP_TORCH) ## the comparisons with PyTorch, in an environment of their own
-	$(TEST_ENV) $(PY_TORCH) -m pytest -m torch $(PYTEST_ARGS) tests/torch
+	$(PYTEST) $(PY_TORCH) -m pytest -m torch $(PYTEST_ARGS) tests/torch
 
-check: $(STAMP) ## format, lint, types, layering, file sizes
+check: $(STAMP) ## formatting, lint, types, layers, sizes of files
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) tools/typecheck.py
 	$(PY) -m pytest -q tests/test_layering.py
 	$(PY) tools/file_sizes.py
 
-format: $(STAMP) ## format the code and apply the safe fixes
+format: $(STAMP) ## format the code, apply the linter's safe fixes
+	$(PY) -m ruff check --fix-only .
 	$(PY) -m ruff format .
-	$(PY) -m ruff check --fix .
 
 wheel: $(STAMP) ## build the wheel into dist/
-	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-clean: ## remove environments, caches and what commands wrote
-	rm -rf $(VENV) $(VENV_TORCH) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the environments, the caches and what commands wrote
+	rm -rf $(VENV) $(VENV).lock $(VENV_TORCH) $(VENV_TORCH).lock
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find striate tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Print the lines of every file of the package, by subpackage; fail if a file passes 600 (it is two files)."""
+"""Print the lines of every file of the package; fail if one passes 600 (it is two files)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,39 @@
+"""`import striate` is quick and quiet: no compiler, nothing optional, no warning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LATER = ["llvmlite", "matplotlib", "torch", "onnx", "PIL", "rich", "safetensors"]
+SECONDS = 0.15
+ATTEMPTS = 7
+
+
+def python(*arguments: str) -> str:
+    """What a fresh interpreter prints. It must succeed and say nothing on stderr."""
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_import_loads_nothing_heavy() -> None:
+    loaded = python(
+        "-c", f"import sys, striate; print([name for name in {LATER} if name in sys.modules])"
+    )
+    assert loaded.strip() == "[]"
+
+
+def test_import_is_quick() -> None:
+    """The best of some fresh processes: the others were waiting for the disk or for a core."""
+    timed = "from time import perf_counter as now; a = now(); import striate; print(now() - a)"
+    seconds = []
+    while len(seconds) < ATTEMPTS and (not seconds or min(seconds) >= SECONDS):
+        seconds.append(float(python("-c", timed)))
+    assert min(seconds) < SECONDS
+
+
+def test_import_warns_of_nothing() -> None:
+    python("-W", "error", "-c", "import striate")
