@@ -1,9 +1,10 @@
 #!/bin/sh
 # usage: setup_env.sh DIRECTORY BIN [PIP ARGUMENTS...]
 #
-# Makes the virtual environment DIRECTORY from the first Python >= 3.11 found ($PYTHON overrides the choice), or
-# keeps it if it works; installs PIP ARGUMENTS first if there are any, then striate (editable) with all that its
-# development needs; leaves the stamp DIRECTORY/.ready. Safe to run twice at once: the second waits for the first.
+# Makes the virtual environment DIRECTORY from the first Python >= 3.11 found ($PYTHON overrides the
+# choice), or keeps it if it works; installs PIP ARGUMENTS first if there are any, then striate
+# (editable) with all that its development needs; leaves the stamp DIRECTORY/.ready. Safe to run twice
+# at once: the second waits for the first.
 set -eu
 dir=$1
 bin=$2
@@ -38,14 +39,13 @@ make_environment() {
     if "$found" -c "import ensurepip" >/dev/null 2>&1 && "$found" -m venv "$dir"; then
         return
     fi
-    # Debian and Ubuntu without python3-venv: no ensurepip to put pip into a venv. virtualenv carries its own.
-    rm -rf "$dir"
-    if ! "$found" -m virtualenv --version >/dev/null 2>&1; then
-        echo "$found has no ensurepip: installing virtualenv"
-        "$found" -m pip install --quiet virtualenv 2>/dev/null ||
-            "$found" -m pip install --quiet --user --break-system-packages virtualenv
-    fi
-    "$found" -m virtualenv --quiet "$dir"
+    # Debian and Ubuntu without python3-venv: no ensurepip to put pip into a venv. virtualenv carries
+    # its own; it is installed aside, so that the machine's Python stays as it is.
+    echo "$found has no ensurepip: using virtualenv"
+    rm -rf "$dir" "$dir.bootstrap"
+    "$found" -m pip install --quiet --disable-pip-version-check --target "$dir.bootstrap" virtualenv
+    PYTHONPATH=$dir.bootstrap "$found" -m virtualenv --quiet "$dir"
+    rm -rf "$dir.bootstrap"
 }
 
 install() {
