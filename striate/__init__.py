@@ -1,0 +1,160 @@
+"""striate: convolutional networks for Python, compiled for the processor you have.
+
+The public names; the libraries (`nn`, `optim`, `data`, `train`, `viz`) load on first use.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from striate.config import config as config
+from striate.core import array as _array
+from striate.core.api import (
+    abs as abs,
+    acos as acos,
+    acosh as acosh,
+    add as add,
+    all as all,
+    any as any,
+    argmax as argmax,
+    argmin as argmin,
+    asin as asin,
+    asinh as asinh,
+    astype as astype,
+    atan as atan,
+    atan2 as atan2,
+    atanh as atanh,
+    bitwise_and as bitwise_and,
+    bitwise_invert as bitwise_invert,
+    bitwise_or as bitwise_or,
+    bitwise_xor as bitwise_xor,
+    broadcast_to as broadcast_to,
+    ceil as ceil,
+    conv as conv,
+    conv_transpose as conv_transpose,
+    cos as cos,
+    cosh as cosh,
+    divide as divide,
+    equal as equal,
+    exp as exp,
+    expm1 as expm1,
+    flip as flip,
+    floor as floor,
+    floor_divide as floor_divide,
+    greater as greater,
+    greater_equal as greater_equal,
+    isfinite as isfinite,
+    isinf as isinf,
+    isnan as isnan,
+    less as less,
+    less_equal as less_equal,
+    linear as linear,
+    log as log,
+    log1p as log1p,
+    log2 as log2,
+    log10 as log10,
+    log_softmax as log_softmax,
+    logical_and as logical_and,
+    logical_not as logical_not,
+    logical_or as logical_or,
+    logical_xor as logical_xor,
+    logsumexp as logsumexp,
+    matmul as matmul,
+    matrix_transpose as matrix_transpose,
+    max as max,
+    maximum as maximum,
+    mean as mean,
+    min as min,
+    minimum as minimum,
+    multiply as multiply,
+    negative as negative,
+    not_equal as not_equal,
+    one_hot as one_hot,
+    pad as pad,
+    permute_dims as permute_dims,
+    pow as pow,
+    put_add as put_add,
+    reciprocal as reciprocal,
+    remainder as remainder,
+    reshape as reshape,
+    round as round,
+    rsqrt as rsqrt,
+    scatter_add as scatter_add,
+    sign as sign,
+    sin as sin,
+    sinh as sinh,
+    softmax as softmax,
+    sqrt as sqrt,
+    square as square,
+    std as std,
+    stop_gradient as stop_gradient,
+    subtract as subtract,
+    sum as sum,
+    take as take,
+    take_along_axis as take_along_axis,
+    tan as tan,
+    tanh as tanh,
+    trunc as trunc,
+    var as var,
+    where as where,
+)
+from striate.core.array import Array as Array, asarray as asarray, from_dlpack as from_dlpack
+from striate.core.creation import (
+    arange as arange,
+    empty as empty,
+    eye as eye,
+    full as full,
+    full_like as full_like,
+    linspace as linspace,
+    ones as ones,
+    ones_like as ones_like,
+    zeros as zeros,
+    zeros_like as zeros_like,
+)
+from striate.core.transforms import (
+    grad as grad,
+    jit as jit,
+    jvp as jvp,
+    value_and_grad as value_and_grad,
+    vjp as vjp,
+)
+from striate.dtype import (
+    DType as DType,
+    bfloat16 as bfloat16,
+    bool_ as bool_,
+    float32 as float32,
+    float64 as float64,
+    int8 as int8,
+    int16 as int16,
+    int32 as int32,
+    int64 as int64,
+    uint8 as uint8,
+)
+from striate.errors import (
+    DTypeError as DTypeError,
+    RangeError as RangeError,
+    ShapeError as ShapeError,
+    StriateError as StriateError,
+    TraceError as TraceError,
+)
+from striate.ops.conv import ConvSpec as ConvSpec
+from striate.ops.window import Window as Window
+
+if TYPE_CHECKING:
+    from striate import data as data, nn as nn, optim as optim, viz as viz
+
+__version__ = "0.1.0"
+
+bool = bool_
+
+_LIBRARIES = ("data", "nn", "optim", "viz")
+_array._namespace.append(sys.modules[__name__])
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LIBRARIES:
+        return import_module(f"striate.{name}")
+    raise AttributeError(f"module 'striate' has no attribute {name!r}")

@@ -1,0 +1,68 @@
+"""Every knob of striate, in one place.
+
+A knob is read from the environment once, at import; `config(...)` changes it for a block of code
+in the running thread or task.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force.
+
+    Attributes:
+        backend: which executor runs a plan (`STRIATE_BACKEND`); `numpy` is the interpreter.
+        verify: re-check every graph after every pass (`STRIATE_VERIFY=1`).
+    """
+
+    backend: str = "numpy"
+    verify: bool = False
+
+
+def _from_environment() -> Settings:
+    return Settings(
+        backend=os.environ.get("STRIATE_BACKEND", "numpy"),
+        verify=os.environ.get("STRIATE_VERIFY", "0") not in ("", "0"),
+    )
+
+
+_DEFAULT = _from_environment()
+_current: ContextVar[Settings] = ContextVar("striate_settings", default=_DEFAULT)
+
+
+def settings() -> Settings:
+    """The settings in force here."""
+    return _current.get()
+
+
+@contextmanager
+def config(**changes: object) -> Iterator[Settings]:
+    """Change settings for a block.
+
+    Raises:
+        TypeError: a name is not a field of `Settings`, or its value has another type.
+
+    >>> with config(verify=True) as s:
+    ...     s.verify
+    True
+    """
+    known = {f.name: type(getattr(settings(), f.name)) for f in fields(Settings)}
+    for name, value in changes.items():
+        if name not in known:
+            raise TypeError(f"config: no setting {name!r}; there are {', '.join(known)}")
+        if not isinstance(value, known[name]):
+            raise TypeError(
+                f"config: {name} must be {known[name].__name__}, got {type(value).__name__}"
+            )
+    token = _current.set(replace(settings(), **changes))  # type: ignore[arg-type]
+    try:
+        yield settings()
+    finally:
+        _current.reset(token)

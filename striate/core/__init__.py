@@ -1,0 +1,1 @@
+"""What a user holds: arrays, the functions on them, function transforms."""

@@ -1,0 +1,114 @@
+"""The public functions on arrays: each is the function on nodes that defines it, lifted."""
+
+from __future__ import annotations
+
+from striate.core.array import lift
+from striate.ops import (
+    convolution,
+    elementwise,
+    functions,
+    index,
+    matmul as matmul_,
+    movement,
+    padding,
+    reduce,
+)
+
+# ---- convolution ---------------------------------------------------------------------------
+conv = lift(convolution.convolution)
+conv_transpose = lift(convolution.convolution_transpose)
+matmul = lift(matmul_.matmul)
+linear = lift(matmul_.linear)
+
+# ---- elementwise -----------------------------------------------------------------------------
+astype = lift(elementwise.cast)
+add = lift(elementwise.add)
+subtract = lift(elementwise.subtract)
+multiply = lift(elementwise.multiply)
+divide = lift(elementwise.divide)
+floor_divide = lift(elementwise.floor_divide)
+remainder = lift(elementwise.remainder)
+maximum = lift(elementwise.maximum)
+minimum = lift(elementwise.minimum)
+atan2 = lift(elementwise.atan2)
+negative = lift(elementwise.negative)
+equal = lift(elementwise.equal)
+not_equal = lift(elementwise.not_equal)
+less = lift(elementwise.less)
+less_equal = lift(elementwise.less_equal)
+greater = lift(elementwise.greater)
+greater_equal = lift(elementwise.greater_equal)
+logical_and = lift(elementwise.logical_and)
+logical_or = lift(elementwise.logical_or)
+logical_xor = lift(elementwise.logical_xor)
+logical_not = lift(elementwise.logical_not)
+isnan = lift(elementwise.isnan)
+isinf = lift(elementwise.isinf)
+isfinite = lift(elementwise.isfinite)
+where = lift(elementwise.where)
+bitwise_and = lift(elementwise.bitwise_and)
+bitwise_or = lift(elementwise.bitwise_or)
+bitwise_xor = lift(elementwise.bitwise_xor)
+bitwise_invert = lift(elementwise.bitwise_invert)
+
+# ---- functions of one number -----------------------------------------------------------------
+pow = lift(functions.pow)
+abs = lift(functions.abs)
+sign = lift(functions.sign)
+exp = lift(functions.exp)
+expm1 = lift(functions.expm1)
+log = lift(functions.log)
+log1p = lift(functions.log1p)
+log2 = lift(functions.log2)
+log10 = lift(functions.log10)
+sqrt = lift(functions.sqrt)
+rsqrt = lift(functions.rsqrt)
+square = lift(functions.square)
+reciprocal = lift(functions.reciprocal)
+sin = lift(functions.sin)
+cos = lift(functions.cos)
+tan = lift(functions.tan)
+asin = lift(functions.asin)
+acos = lift(functions.acos)
+atan = lift(functions.atan)
+sinh = lift(functions.sinh)
+cosh = lift(functions.cosh)
+tanh = lift(functions.tanh)
+asinh = lift(functions.asinh)
+acosh = lift(functions.acosh)
+atanh = lift(functions.atanh)
+floor = lift(functions.floor)
+ceil = lift(functions.ceil)
+trunc = lift(functions.trunc)
+round = lift(functions.round)
+
+# ---- movement --------------------------------------------------------------------------------
+permute_dims = lift(movement.transpose)
+pad = lift(padding.pad)
+reshape = lift(movement.reshape)
+broadcast_to = lift(movement.broadcast_to)
+flip = lift(movement.flip)
+matrix_transpose = lift(movement.matrix_transpose)
+
+# ---- indexing --------------------------------------------------------------------------------
+take = lift(index.take)
+put_add = lift(index.put_add)
+take_along_axis = lift(index.take_along_axis)
+scatter_add = lift(index.scatter_add)
+one_hot = lift(index.one_hot)
+
+# ---- reductions ------------------------------------------------------------------------------
+sum = lift(reduce.sum)
+mean = lift(reduce.mean)
+var = lift(reduce.var)
+std = lift(reduce.std)
+max = lift(reduce.max)
+min = lift(reduce.min)
+argmax = lift(reduce.argmax)
+argmin = lift(reduce.argmin)
+all = lift(reduce.all)
+any = lift(reduce.any)
+stop_gradient = lift(reduce.stop_gradient)
+logsumexp = lift(reduce.logsumexp)
+softmax = lift(reduce.softmax)
+log_softmax = lift(reduce.log_softmax)

@@ -1,0 +1,313 @@
+"""Function transforms: `jit`, `grad`, `value_and_grad`, `vjp`, `jvp`.
+
+Each runs a Python function on arrays, looks at the graph that it made, and makes another. None
+knows an op by name, and they nest in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import numpy as np
+
+from striate.core.array import Array, asarray, current_trace, recording, tracing
+from striate.errors import DTypeError, ShapeError
+from striate.ir.graph import Node, Value, constant, parameter
+from striate.ir.types import TensorType
+from striate.ops.movement import alias
+from striate.ops.operand import as_node
+from striate.pytree import TreeDef, flatten, tree_map, unflatten
+from striate.runtime.plan import Plan, plan_of
+from striate.transform import autodiff
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+# ---- derivatives ---------------------------------------------------------------------------
+
+
+def _variables(op: str, where: str, tree: Any) -> tuple[list[Node], Any]:
+    """Fresh nodes to differentiate by, and the tree of arrays that hold them.
+
+    Raises:
+        DTypeError: a leaf is not a floating array.
+    """
+    leaves, treedef = flatten(tree)
+    nodes = []
+    for leaf in leaves:
+        x = asarray(leaf)
+        if not x.dtype.is_floating:
+            raise DTypeError(
+                f"{op}: {where} has {x.type}; derivatives exist by floating values only: cast it "
+                "or leave it out with argnums"
+            )
+        nodes.append(alias(x.node))
+    return nodes, unflatten(treedef, [Array(n) for n in nodes])
+
+
+def _output_nodes(op: str, tree: Any) -> tuple[list[Node], TreeDef]:
+    leaves, treedef = flatten(tree)
+    return [as_node(asarray(leaf)) for leaf in leaves], treedef
+
+
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns f's value and its gradient.
+
+    Args:
+        f: returns one floating number; with `has_aux`, a pair of it and anything else.
+        argnums: by which positional arguments; each may be a tree of arrays.
+        has_aux: `f` returns `(loss, aux)`; the value is then that pair.
+
+    Raises:
+        DTypeError: an argument of `argnums` holds integers or bools.
+        ShapeError: the result is not a single number.
+
+    >>> st.value_and_grad(lambda x: (x * x).sum())(st.asarray([1.0, 2.0]))
+    (Array(5., dtype=float32), Array([2., 4.], dtype=float32))
+    """
+    which = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @wraps(f)
+    def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        for i in which:
+            if not -len(args) <= i < len(args):
+                raise ShapeError(f"grad: argnums has {i}, the call has {len(args)} arguments")
+        given = list(args)
+        nodes: list[Node] = []
+        defs = []
+        for i in which:
+            fresh, given[i] = _variables("grad", f"argument {i}", args[i])
+            nodes += fresh
+            defs.append((len(fresh), flatten(given[i])[1]))
+        with recording():
+            out = f(*given, **kwargs)
+        loss = asarray(out[0] if has_aux else out)
+        if loss.shape != () or not loss.dtype.is_floating:
+            raise ShapeError(
+                f"grad: the function must return one floating number, got {loss.type}; reduce it "
+                "with .sum() or .mean(), or use st.vjp"
+            )
+        seed = constant(np.ones((), loss.dtype.numpy))
+        gradients = iter(Array(g) for g in autodiff.vjp([loss.node], nodes, [seed]))
+        trees = tuple(unflatten(d, [next(gradients) for _ in range(n)]) for n, d in defs)
+        value = (loss, out[1]) if has_aux else loss
+        return value, trees[0] if isinstance(argnums, int) else trees
+
+    return run
+
+
+def grad(
+    f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that returns f's gradient; with `has_aux`, the pair (gradient, aux).
+
+    Raises:
+        DTypeError: an argument of `argnums` holds integers or bools.
+        ShapeError: the result is not a single number.
+
+    >>> st.grad(st.grad(lambda x: x**3))(st.asarray(2.0)).item()
+    12.0
+    """
+    both = value_and_grad(f, argnums, has_aux=has_aux)
+
+    @wraps(f)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return run
+
+
+def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """f's value and its pull-back: `pull(g)` is g times the Jacobian, one tree per primal.
+
+    Raises:
+        DTypeError: a primal holds integers or bools.
+        ShapeError: `g` has not the structure and shapes of the output.
+
+    >>> y, pull = st.vjp(lambda x: x * x, st.asarray([1.0, 2.0]))
+    >>> pull(st.asarray([1.0, 10.0]))[0]
+    Array([ 2., 40.], dtype=float32)
+    """
+    pairs = [_variables("vjp", f"primal {i}", p) for i, p in enumerate(primals)]
+    with recording():
+        out = f(*(tree for _, tree in pairs))
+        outputs, outdef = _output_nodes("vjp", out)
+
+    def pull(g: Any) -> tuple[Any, ...]:
+        leaves, gdef = flatten(g)
+        if gdef != outdef:
+            raise ShapeError("vjp: the cotangent must have the structure of the output")
+        cotangents = [as_node(asarray(leaf)) for leaf in leaves]
+        for want, got in zip(outputs, cotangents, strict=True):
+            if want.type != got.type:
+                raise ShapeError(f"vjp: the output is {want.type}, its cotangent {got.type}")
+        flat = [n for nodes, _ in pairs for n in nodes]
+        gradients = iter(autodiff.vjp(outputs, flat, cotangents))
+        return tuple(tree_map(lambda _: Array(next(gradients)), tree) for _, tree in pairs)
+
+    return unflatten(outdef, [Array(n) for n in outputs]), pull
+
+
+def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """f's value and its derivative in a direction: the Jacobian times the tangents.
+
+    Raises:
+        DTypeError: a primal holds integers or bools.
+        ShapeError: the tangents have not the structure and shapes of the primals.
+
+    >>> st.jvp(lambda x: x * x, (st.asarray(3.0),), (st.asarray(1.0),))
+    (Array(9., dtype=float32), Array(6., dtype=float32))
+    """
+    pairs = [_variables("jvp", f"primal {i}", p) for i, p in enumerate(primals)]
+    flat = [n for nodes, _ in pairs for n in nodes]
+    leaves, tangentdef = flatten(tuple(tangents))
+    if tangentdef != flatten(tuple(tree for _, tree in pairs))[1]:
+        raise ShapeError("jvp: the tangents must have the structure of the primals")
+    directions = [as_node(asarray(leaf)) for leaf in leaves]
+    for want, got in zip(flat, directions, strict=True):
+        if want.type != got.type:
+            raise ShapeError(f"jvp: a primal is {want.type}, its tangent {got.type}")
+    with recording():
+        outputs, outdef = _output_nodes("jvp", f(*(tree for _, tree in pairs)))
+    derivative = autodiff.jvp(outputs, flat, directions)
+    return tuple(  # type: ignore[return-value]
+        unflatten(outdef, [Array(n) for n in nodes]) for nodes in (outputs, derivative)
+    )
+
+
+# ---- jit -----------------------------------------------------------------------------------
+
+_epoch = [0]
+
+
+def invalidate() -> None:
+    """Forget every trace: Python state that a traced function may have read has changed."""
+    _epoch[0] += 1
+
+
+@dataclass
+class _Compiled:
+    """One trace, compiled.
+
+    Attributes:
+        plan: the executable; its inputs are `sources`, its outputs those of the function and then
+            the new values of `written`.
+        sources: per input an index of an argument, an outside array, or a known value.
+        captured: the outside arrays with the types that they had.
+        structure: the output tree; `outputs` are its leaves, an index into the plan's outputs for
+            an array, and the leaf itself in a 1-tuple for anything else.
+    """
+
+    plan: Plan | None
+    sources: list[int | Array | Value]
+    captured: list[tuple[Array, TensorType]]
+    structure: TreeDef
+    outputs: list[int | tuple[Any]]
+    written: list[Array]
+
+
+class Jit(Generic[P, R]):
+    """A function that is traced once per argument types and then run as one plan."""
+
+    def __init__(self, f: Callable[P, R]) -> None:
+        self.f = f
+        self._compiled: dict[Hashable, _Compiled] = {}
+        wraps(f)(self) if hasattr(f, "__name__") else None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the plan for arguments of these types, tracing the function if it is the first."""
+        if current_trace() is not None:
+            return self.f(*args, **kwargs)  # a jit in a jit is part of the outer plan
+        leaves, treedef = flatten((args, dict(kwargs)))
+        dynamic = [_as_argument(leaf) for leaf in leaves]
+        key = (
+            treedef,
+            _epoch[0],
+            tuple(leaf if x is None else x.type for leaf, x in zip(leaves, dynamic, strict=True)),
+        )
+        done = self._compiled.get(key)
+        if done is None or any(a.type != t for a, t in done.captured):
+            done = self._compiled[key] = self._trace(treedef, leaves, dynamic)
+        return self._run(done, dynamic)
+
+    def _trace(self, treedef: TreeDef, leaves: list[Any], dynamic: list[Array | None]) -> _Compiled:
+        stale = [k for k in self._compiled if k[1] != _epoch[0]]  # type: ignore[index]
+        for k in stale:
+            del self._compiled[k]
+        with tracing() as trace:
+            symbols = {i: parameter(x.type) for i, x in enumerate(dynamic) if x is not None}
+            args, kwargs = unflatten(
+                treedef,
+                [Array(symbols[i]) if i in symbols else leaf for i, leaf in enumerate(leaves)],
+            )
+            out = self.f(*args, **kwargs)
+            parts, structure = flatten(out)
+            nodes = [leaf.node if isinstance(leaf, Array) else None for leaf in parts]
+        written = list(trace.written)
+        results = [n for n in nodes if n is not None] + list(trace.written.values())
+        origin: dict[Node, int | Array] = {n: i for i, n in symbols.items()}
+        origin |= {n: a for a, n in trace.captured.items()}
+        plan, inputs = plan_of(results) if results else (None, [])
+        sources = [origin.get(n, n.data) for n in inputs]
+        counter = iter(range(len(results)))
+        return _Compiled(
+            plan,
+            sources,  # type: ignore[arg-type]
+            [(a, a.type) for a in trace.captured],
+            structure,
+            [(leaf,) if n is None else next(counter) for leaf, n in zip(parts, nodes, strict=True)],
+            written,
+        )
+
+    def _run(self, done: _Compiled, dynamic: list[Array | None]) -> R:
+        values = []
+        for source in done.sources:
+            array = dynamic[source] if isinstance(source, int) else source
+            values.append(array.realize()._node.data if isinstance(array, Array) else array)
+        results = done.plan(values) if done.plan is not None else []
+        for array, value in zip(
+            done.written, results[len(results) - len(done.written) :], strict=True
+        ):
+            array._node = constant(value)
+        leaves = [
+            out[0] if isinstance(out, tuple) else Array(constant(results[out]))
+            for out in done.outputs
+        ]
+        result: R = unflatten(done.structure, leaves)
+        return result
+
+
+def _as_argument(leaf: Any) -> Array | None:
+    """The array of an argument that is data; None for one that is part of the key."""
+    if isinstance(leaf, Array):
+        return leaf
+    if isinstance(leaf, np.ndarray | np.generic) or (
+        isinstance(leaf, int | float) and not isinstance(leaf, bool)
+    ):
+        return Array(as_node(leaf))
+    return None
+
+
+def jit(f: Callable[P, R]) -> Jit[P, R]:
+    """`f`, run as one compiled plan.
+
+    The function is traced once per structure, shapes and dtypes of its arguments. Arrays and
+    numbers are data; strings, bools and None are part of the key. Arrays from outside that `f`
+    reads are inputs too, with the value that they have at each call; arrays from outside that it
+    assigns are updated by the call. Other Python state is read once, when `f` is traced.
+
+    Raises:
+        TraceError: `f` asks for a value (`if x > 0`, `float(x)`), when it is called.
+
+    >>> step = st.jit(lambda x, scale: (x * scale).sum())
+    >>> step(st.ones(3), 2.0).item(), step(st.ones(3), 3.0).item()
+    (6.0, 9.0)
+    """
+    return Jit(f)

@@ -1,0 +1,1 @@
+"""The primitive ops: each with its rules, derivatives and NumPy reference."""

@@ -1,0 +1,77 @@
+"""What an op accepts: a node, anything that holds one (an `Array`), a NumPy array or a number."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.dtype import DType, as_dtype, bool_, float32, int64, weak
+from striate.errors import DTypeError
+from striate.ir.graph import Node, Value, constant
+
+
+class HasNode(Protocol):
+    """Anything that stands for a node; `striate.Array` does."""
+
+    @property
+    def node(self) -> Node:
+        """The node."""
+        ...
+
+
+Operand = Node | HasNode | NDArray[Any] | np.generic | float | int | bool | list[Any]
+Number = bool | int | float
+
+
+def as_number(x: object) -> Number | None:
+    """A Python number for a Python or NumPy scalar, else None."""
+    if isinstance(x, np.generic):
+        x = x.item()
+    return x if isinstance(x, bool | int | float) else None
+
+
+def as_value(data: object, dtype: DType | None = None) -> Value:
+    """A private, C-contiguous NumPy copy of `data`; nested lists of floats become float32.
+
+    Raises:
+        DTypeError: striate has no such element type.
+    """
+    if dtype is None and not isinstance(data, np.ndarray | np.generic):
+        found = np.asarray(data)
+        if found.dtype == np.float64:
+            dtype = float32
+        data = found
+    if dtype is None:
+        dtype = as_dtype(np.asarray(data).dtype)
+    try:
+        return np.array(data, dtype=dtype.numpy, order="C")
+    except (TypeError, ValueError) as error:
+        raise DTypeError(
+            f"asarray: cannot make {dtype.name} of {type(data).__name__}: {error}"
+        ) from error
+
+
+def as_node(x: Operand, like: DType | None = None) -> Node:
+    """The node of an operand; a Python number takes the dtype that it has beside `like`."""
+    if isinstance(x, Node):
+        return x
+    number = as_number(x)
+    if number is not None:
+        if like is not None:
+            dtype = weak(number, like)
+        else:
+            dtype = (
+                bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
+            )
+        try:
+            return constant(np.asarray(number, dtype=dtype.numpy))
+        except OverflowError:
+            raise DTypeError(
+                f"{number} does not fit in {dtype.name}; cast the array first"
+            ) from None
+    node = getattr(x, "node", None)
+    if isinstance(node, Node):
+        return node
+    return constant(as_value(x))

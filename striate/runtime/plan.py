@@ -1,0 +1,112 @@
+"""The boundary between what is to be computed and how.
+
+`evaluate` computes nodes. Their graph is brought into a canonical form in which every known value
+is an input, so that two graphs of one structure share one `Plan`: changing data (a learning rate
+too) never compiles anew. A backend is a function Graph -> Plan.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+from striate.config import settings
+from striate.errors import StriateError, TraceError
+from striate.ir.graph import PARAMETER, Graph, Node, Value, apply, parameter, topological
+from striate.ops.movement import ALIAS
+from striate.transform.interpret import interpret
+
+Plan = Callable[[Sequence[Value]], list[Value]]
+
+BACKENDS: dict[str, Callable[[Graph], Plan]] = {"numpy": lambda graph: partial(interpret, graph)}
+MAX_PLANS = 512
+
+_plans: OrderedDict[Hashable, Plan] = OrderedDict()
+
+
+def build(graph: Graph) -> Plan:
+    """The executable of a graph, by the backend in force.
+
+    Raises:
+        StriateError: there is no such backend, or a pass broke the graph (`verify`).
+    """
+    name = settings().backend
+    if name not in BACKENDS:
+        raise StriateError(f"backend: {name!r} is not one of {', '.join(sorted(BACKENDS))}")
+    if settings().verify:
+        graph.verify()
+    return BACKENDS[name](graph)
+
+
+def canonical(outputs: Sequence[Node]) -> tuple[Hashable, list[Node]]:
+    """(key, leaves): a key that equal structures share, and the leaves in the key's order."""
+    index: dict[Node, int] = {}
+    leaves: list[Node] = []
+    rows: list[Hashable] = []
+    for node in topological(outputs, stop=_is_known):
+        if node.op is ALIAS and node.data is None:
+            index[node] = index[node.inputs[0]]
+            continue
+        index[node] = len(rows)
+        if _is_known(node) or not node.inputs:
+            leaves.append(node)
+            rows.append(node.type)
+        else:
+            rows.append((node.op, node.attrs, *(index[x] for x in node.inputs)))
+    return (tuple(rows), tuple(index[y] for y in outputs)), leaves
+
+
+def _is_known(node: Node) -> bool:
+    return node.data is not None
+
+
+def _graph(outputs: Sequence[Node], leaves: Sequence[Node]) -> Graph:
+    """The pure function of the leaves; aliases are gone."""
+    inputs = tuple(parameter(x.type) for x in leaves)
+    new: dict[Node, Node] = dict(zip(leaves, inputs, strict=True))
+    for node in topological(outputs, stop=new.__contains__):
+        if node in new:
+            continue
+        if node.op is ALIAS:
+            new[node] = new[node.inputs[0]]
+        else:
+            new[node] = apply(node.op, tuple(new[x] for x in node.inputs), node.attrs)
+    return Graph(inputs, tuple(new[y] for y in outputs))
+
+
+def plan_of(outputs: Sequence[Node]) -> tuple[Plan, list[Node]]:
+    """(plan, leaves): the plan's inputs are the values of the leaves, in order."""
+    key, leaves = canonical(outputs)
+    key = (settings().backend, key)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plans[key] = build(_graph(outputs, leaves))
+        if len(_plans) > MAX_PLANS:
+            _plans.popitem(last=False)
+    else:
+        _plans.move_to_end(key)
+    return plan, leaves
+
+
+def evaluate(outputs: Sequence[Node]) -> None:
+    """Compute the values of these nodes and keep each in its `data`.
+
+    Raises:
+        TraceError: a value depends on an argument of a function that is being traced.
+    """
+    todo = [y for y in dict.fromkeys(outputs) if y.data is None]
+    if not todo:
+        return
+    plan, leaves = plan_of(todo)
+    values: list[Any] = []
+    for leaf in leaves:
+        if leaf.op is PARAMETER and leaf.data is None:
+            raise TraceError(
+                "value: it depends on an argument of a function that st.jit is tracing, where only "
+                "shapes are known; use st.where for choices, or read values outside the function"
+            )
+        values.append(leaf.data)
+    for node, value in zip(todo, plan(values), strict=True):
+        node.data = value

@@ -1,0 +1,46 @@
+"""What is known of the machine: memory and processors, container limits included."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def _number(path: Path) -> int | None:
+    """The integer in a file of the system, or None where there is none."""
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def memory_bytes() -> int:
+    """Bytes of memory that this process may use: physical, or the container's limit if less."""
+    limits = [
+        _number(_CGROUP / "memory.max"),
+        _number(_CGROUP / "memory" / "memory.limit_in_bytes"),
+    ]
+    try:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        pass
+    return min((n for n in limits if n), default=2**63 - 1)
+
+
+@lru_cache(maxsize=1)
+def cpu_count() -> int:
+    """Processors that this process may use: affinity and the container's quota included."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        allowed = os.cpu_count() or 1
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        allowed = min(allowed, max(1, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        pass
+    return allowed

@@ -1,0 +1,53 @@
+"""The oracle: run a graph by the NumPy reference of each op, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from striate.ir.graph import CONSTANT, Graph, Node, Value
+from striate.target import memory_bytes
+
+
+def interpret(graph: Graph, values: Sequence[Value]) -> list[Value]:
+    """The outputs of `graph` for these inputs; an intermediate is freed after its last use.
+
+    Raises:
+        MemoryError: one result is larger than the machine's memory.
+    """
+    order = graph.nodes()
+    uses: dict[Node, int] = dict.fromkeys(order, 0)
+    for node in order:
+        for x in node.inputs:
+            uses[x] += 1
+    for node in graph.outputs:
+        uses[node] += 1
+    known: dict[Node, Value] = dict(zip(graph.inputs, values, strict=True))
+    with np.errstate(all="ignore"):
+        for node in order:
+            if node in known:
+                continue
+            if node.op is CONSTANT:
+                assert node.data is not None
+                known[node] = node.data
+                continue
+            known[node] = _run(node, [known[x] for x in node.inputs])
+            for x in node.inputs:
+                uses[x] -= 1
+                if not uses[x]:
+                    known.pop(x, None)
+    return [known[n] for n in graph.outputs]
+
+
+def _run(node: Node, inputs: list[Value]) -> Value:
+    if node.type.nbytes > memory_bytes() and node.op.name != "broadcast_to":
+        raise MemoryError(
+            f"{node.op.name}: the result {node.type} needs {node.type.nbytes:,} bytes; this "
+            f"machine has {memory_bytes():,}"
+        )
+    value = node.op.reference(node.attrs, *inputs)
+    assert value.shape == node.shape and value.dtype == node.type.dtype.numpy, (
+        f"{node}: the reference gave {value.dtype}{value.shape}"
+    )
+    return value
