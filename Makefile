@@ -59,7 +59,7 @@ check: $(STAMP) ## formatting, lint, types, layers, sizes of files
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) tools/typecheck.py
-	$(PY) -m pytest -q tests/test_layering.py
+	$(PY) -m pytest -q --noconftest tests/test_layering.py
 	$(PY) tools/file_sizes.py
 
 format: $(STAMP) ## format the code, apply the linter's safe fixes
