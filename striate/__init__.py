@@ -116,6 +116,7 @@ from striate.core.creation import (
 )
 from striate.core.transforms import (
     grad as grad,
+    gradients as gradients,
     jit as jit,
     jvp as jvp,
     value_and_grad as value_and_grad,

@@ -54,6 +54,21 @@ def _output_nodes(op: str, tree: Any) -> tuple[list[Node], TreeDef]:
     return [as_node(asarray(leaf)) for leaf in leaves], treedef
 
 
+def _scalar(out: Any) -> Array:
+    """The result of a function that is differentiated.
+
+    Raises:
+        ShapeError: it is not one floating number.
+    """
+    loss = asarray(out)
+    if loss.shape != () or not loss.dtype.is_floating:
+        raise ShapeError(
+            f"grad: the function must return one floating number, got {loss.type}; reduce it "
+            "with .sum() or .mean(), or use st.vjp"
+        )
+    return loss
+
+
 def value_and_grad(
     f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Any]]:
@@ -87,12 +102,7 @@ def value_and_grad(
             defs.append((len(fresh), flatten(given[i])[1]))
         with recording():
             out = f(*given, **kwargs)
-        loss = asarray(out[0] if has_aux else out)
-        if loss.shape != () or not loss.dtype.is_floating:
-            raise ShapeError(
-                f"grad: the function must return one floating number, got {loss.type}; reduce it "
-                "with .sum() or .mean(), or use st.vjp"
-            )
+            loss = _scalar(out[0] if has_aux else out)
         seed = constant(np.ones((), loss.dtype.numpy))
         gradients = iter(Array(g) for g in autodiff.vjp([loss.node], nodes, [seed]))
         trees = tuple(unflatten(d, [next(gradients) for _ in range(n)]) for n, d in defs)
@@ -122,6 +132,36 @@ def grad(
         return (gradient, value[1]) if has_aux else gradient
 
     return run
+
+
+def gradients(f: Callable[[], Any], arrays: Any, *, has_aux: bool = False) -> tuple[Any, Any]:
+    """f's value and its gradient by arrays that it reads from outside, such as weights.
+
+    Args:
+        f: takes nothing and returns one floating number; with `has_aux`, a pair of it and
+            anything else.
+        arrays: a tree of floating arrays.
+
+    Raises:
+        DTypeError: an array holds integers or bools.
+        ShapeError: the result is not a single number.
+
+    >>> w = st.asarray([1.0, 2.0])
+    >>> st.gradients(lambda: (w * w).sum(), {"w": w})[1]
+    {'w': Array([2., 4.], dtype=float32)}
+    """
+    leaves, treedef = flatten(arrays)
+    for x in leaves:
+        if not isinstance(x, Array) or not x.dtype.is_floating:
+            what = x.type if isinstance(x, Array) else type(x).__name__
+            raise DTypeError(f"gradients: derivatives exist by floating arrays only, got {what}")
+    nodes = [x.node for x in leaves]
+    with recording():
+        out = f()
+        loss = _scalar(out[0] if has_aux else out)
+    seed = constant(np.ones((), loss.dtype.numpy))
+    found = [Array(g) for g in autodiff.vjp([loss.node], nodes, [seed])]
+    return ((loss, out[1]) if has_aux else loss), unflatten(treedef, found)
 
 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

@@ -70,8 +70,8 @@ def var(x: Operand, axis: Axes = None, *, correction: float = 0.0, keepdims: boo
     x = _float(x)
     axes = normalize_axes("var", axis, x.ndim)
     d = subtract(x, mean(x, axes, keepdims=True))
-    count = prod(x.shape[a] for a in axes) - correction
-    return divide(sum(multiply(d, d), axes, keepdims=keepdims), float(max(count, 0)))
+    count = float(prod(x.shape[a] for a in axes) - correction)
+    return divide(sum(multiply(d, d), axes, keepdims=keepdims), count if count > 0 else 0.0)
 
 
 def std(x: Operand, axis: Axes = None, *, correction: float = 0.0, keepdims: bool = False) -> Node:
