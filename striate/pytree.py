@@ -91,7 +91,7 @@ def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> Any:
             return kind(parts)
         if issubclass(kind, tuple):
             return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
-        return kind(**dict(zip(d.keys, parts, strict=True)))
+        return kind(**{str(k): v for k, v in zip(d.keys, parts, strict=True)})
 
     tree = build(treedef)
     if next(it, LEAF) is not LEAF:

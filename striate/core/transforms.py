@@ -217,9 +217,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     with recording():
         outputs, outdef = _output_nodes("jvp", f(*(tree for _, tree in pairs)))
     derivative = autodiff.jvp(outputs, flat, directions)
-    return tuple(  # type: ignore[return-value]
-        unflatten(outdef, [Array(n) for n in nodes]) for nodes in (outputs, derivative)
-    )
+    return tuple(unflatten(outdef, [Array(n) for n in nodes]) for nodes in (outputs, derivative))
 
 
 # ---- jit -----------------------------------------------------------------------------------
@@ -307,7 +305,7 @@ class Jit(Generic[P, R]):
         )
 
     def _run(self, done: _Compiled, dynamic: list[Array | None]) -> R:
-        values = []
+        values: list[Any] = []
         for source in done.sources:
             array = dynamic[source] if isinstance(source, int) else source
             values.append(array.realize()._node.data if isinstance(array, Array) else array)

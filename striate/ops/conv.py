@@ -20,11 +20,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
 from striate.dtype import int32, int64
 from striate.errors import DTypeError, ShapeError
@@ -151,6 +150,9 @@ def _jvp(spec: ConvSpec, tangents: Cotangents, out: Node, x: Node, w: Node) -> N
 
 # ---- NumPy: the definition, made of dense parts --------------------------------------------
 
+Index = tuple[slice | int | EllipsisType, ...]
+_LEAD = (slice(None),) * 3  # all of [n, g, c]
+
 
 def _reference(spec: ConvSpec, x: Value, w: Value) -> Value:
     stored = x.dtype
@@ -159,12 +161,11 @@ def _reference(spec: ConvSpec, x: Value, w: Value) -> Value:
     y = np.zeros(spec.out_shape, x.dtype)
     if 0 in y.shape or 0 in x.shape or 0 in w.shape:
         return y.astype(stored, copy=False)
-    lead = (slice(None),) * 3
     for phases in itertools.product(*(t.phases() for t in spec.windows)):
         if any(f.window is None for f in phases):
             continue
-        out = (*lead, *(f.out for f in phases))
-        taps = (*lead, *(f.kernel for f in phases))
+        out: Index = (*_LEAD, *(f.out for f in phases))
+        taps: Index = (*_LEAD, *(f.kernel or slice(0) for f in phases))
         windows = tuple(f.window for f in phases if f.window is not None)
         y[out] = _dense(x, w[taps], windows)
     return y.astype(stored, copy=False)
@@ -183,50 +184,54 @@ def _dense(x: Value, w: Value, windows: tuple[Window, ...]) -> Value:
 
 def _by_taps(x: Value, w: Value, windows: tuple[Window, ...]) -> Value:
     """One product per tap, or per output where those are fewer; reads no padding at all."""
+    if prod(t.kernel_size for t in windows) > prod(t.out_size for t in windows):
+        return _by_outputs(x, w, windows)
     n, g, c = x.shape[:3]
     k = w.shape[1]
     y = np.zeros((n, g, k, *(t.out_size for t in windows)), x.dtype)
-    lead = (slice(None),) * 3
-
-    def slices(window: Window, at: int) -> tuple[slice, slice]:
-        """(outputs, inputs) that meet tap `at`."""
-        outs = window.outputs_of(at)
-        shift = window.rhs_dilation * at - window.pad_lo
-        ins = [window.stride * o + shift for o in (outs.start, outs.stop - 1)]
-        stop = ins[1] + (1 if window.stride > 0 else -1)
-        return slice(outs.start, outs.stop), slice(
-            ins[0], stop if stop >= 0 else None, window.stride
-        )
-
-    taps = [range(t.kernel_size) for t in windows]
-    outputs = [range(t.out_size) for t in windows]
-    if prod(map(len, taps)) <= prod(map(len, outputs)):
-        for tap in itertools.product(*taps):
-            if any(not t.outputs_of(at) for t, at in zip(windows, tap, strict=True)):
-                continue
-            pairs = [slices(t, at) for t, at in zip(windows, tap, strict=True)]
-            part = x[(*lead, *(i for _, i in pairs))]  # [n, g, c, *o]
-            weight = w[(*lead, *tap)]  # [g, k, c]
-            if c == 1:
-                scale = weight.reshape(1, g, k, *(1,) * len(windows))
-                y[(*lead, *(o for o, _ in pairs))] += part * scale
-            else:
-                shape = (n, g, k, *part.shape[3:])
-                flat = np.matmul(
-                    weight, part.reshape(n, g, c, -1)
-                )  # [g,k,c] [n,g,c,o] -> [n,g,k,o]
-                y[(*lead, *(o for o, _ in pairs))] += flat.reshape(shape)
-    else:
-        turned = [t.rhs_adjoint() for t in windows]
-        for out in itertools.product(*outputs):
-            if any(not t.outputs_of(at) for t, at in zip(turned, out, strict=True)):
-                continue
-            pairs = [slices(t, at) for t, at in zip(turned, out, strict=True)]
-            part = x[(*lead, *(i for _, i in pairs))].reshape(n, g, -1)  # [n, g, c*w]
-            weight = w[(*lead, *(kk for kk, _ in pairs))].reshape(g, k, -1)  # [g, k, c*w]
-            sums = np.matmul(part.transpose(1, 0, 2), weight.transpose(0, 2, 1))  # [g, n, k]
-            y[(*lead, *out)] = sums.transpose(1, 0, 2)
+    for tap in itertools.product(*(range(t.kernel_size) for t in windows)):
+        pairs = [_meets(t, k) for t, k in zip(windows, tap, strict=True)]
+        outs: Index = (*_LEAD, *(outputs for outputs, _ in pairs))
+        ins: Index = (*_LEAD, *(inputs for _, inputs in pairs))
+        at: Index = (*_LEAD, *tap)
+        part, weight = x[ins], w[at]  # [n, g, c, *o], [g, k, c]
+        if not part.size:
+            continue
+        if c == 1:
+            y[outs] += part * weight.reshape(1, g, k, *(1,) * len(windows))
+        else:
+            flat = np.matmul(weight, part.reshape(n, g, c, -1))  # -> [n, g, k, o]
+            y[outs] += flat.reshape(n, g, k, *part.shape[3:])
     return y
+
+
+def _by_outputs(x: Value, w: Value, windows: tuple[Window, ...]) -> Value:
+    """One product per output: the taps of an output are the outputs of a tap, exchanged."""
+    n, g = x.shape[:2]
+    k = w.shape[1]
+    y = np.zeros((n, g, k, *(t.out_size for t in windows)), x.dtype)
+    turned = [t.rhs_adjoint() for t in windows]
+    for out in itertools.product(*(range(t.out_size) for t in windows)):
+        pairs = [_meets(t, o) for t, o in zip(turned, out, strict=True)]
+        taps: Index = (*_LEAD, *(taken for taken, _ in pairs))
+        ins: Index = (*_LEAD, *(inputs for _, inputs in pairs))
+        if x[ins].size:
+            rows = x[ins].reshape(n, g, -1).transpose(1, 0, 2)  # [g, n, c*w]
+            flat = w[taps].reshape(g, k, -1).transpose(0, 2, 1)  # [g, c*w, k]
+            at: Index = (*_LEAD, *out)
+            y[at] = np.matmul(rows, flat).transpose(1, 0, 2)  # -> [n, g, k]
+    return y
+
+
+def _meets(window: Window, tap: int) -> tuple[slice, slice]:
+    """(outputs, inputs) that meet through one tap of a dense window."""
+    outs = window.outputs_of(tap)
+    if not outs:
+        return slice(0, 0), slice(0, 0)
+    shift = window.rhs_dilation * tap - window.pad_lo
+    first, last = (window.stride * o + shift for o in (outs[0], outs[-1]))
+    stop = last + (1 if window.stride > 0 else -1)
+    return slice(outs.start, outs.stop), slice(first, stop if stop >= 0 else None, window.stride)
 
 
 def _by_columns(x: Value, w: Value, windows: tuple[Window, ...]) -> Value:
@@ -253,7 +258,7 @@ def _by_columns(x: Value, w: Value, windows: tuple[Window, ...]) -> Value:
             y[:, part] = np.matmul(rows.reshape(g, m, -1), flat).reshape(g, -1, *outs, k)
         return np.moveaxis(y, (0, -1), (1, 2))  # [g, n, *o, k] -> [n, g, k, *o]
     y = np.empty((n, g, k, *outs), x.dtype)
-    flat = w.reshape(1, g, k, -1)
+    flat = w.reshape(g, k, -1)
     for part in _chunks(n, view[0].size * x.itemsize):
         cols = view[part].reshape(-1, g, c * prod(taps), prod(outs))
         y[part] = np.matmul(flat, cols).reshape(-1, g, k, *outs)  # [g,k,cw] [n,g,cw,o]
@@ -274,7 +279,7 @@ def _chunks(n: int, bytes_each: int) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def _columns(x: Value, windows: tuple[Window, ...]) -> NDArray[Any]:
+def _columns(x: Value, windows: tuple[Window, ...]) -> Value:
     """The strided view [n, g, c, *w, *o] of the part of the zero-padded input that is read."""
     inside, widths, starts = [], [], []
     for t in windows:
@@ -284,10 +289,12 @@ def _columns(x: Value, windows: tuple[Window, ...]) -> NDArray[Any]:
         before = min(max(-lo, 0), hi - lo + 1)
         widths.append((before, hi - lo + 1 - before - present))
         starts.append(-t.pad_lo - lo)
-    x = x[(..., *inside)]
+    within: Index = (..., *inside)
+    x = x[within]
     if any(w != (0, 0) for w in widths):
         x = np.pad(x, [(0, 0)] * 3 + widths)
-    x = x[(..., *(slice(s, None) for s in starts))]
+    origin: Index = (..., *(slice(s, None) for s in starts))
+    x = x[origin]
     steps = x.strides[3:]
     return as_strided(
         x,
@@ -301,4 +308,4 @@ def _columns(x: Value, windows: tuple[Window, ...]) -> NDArray[Any]:
     )
 
 
-CONV = Op("conv", _infer, _reference, _vjp, _jvp)
+CONV: Op = Op("conv", _infer, _reference, _vjp, _jvp)

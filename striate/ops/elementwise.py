@@ -130,7 +130,7 @@ def aligned(name: str, *xs: Operand, to_float: bool = False) -> list[Node]:
 def _cast_reference(dtype: DType, x: Value) -> Value:
     if dtype.is_integer and x.dtype.kind not in "biu":
         x = np.nan_to_num(np.trunc(x.astype(np.float64)), nan=0.0)
-        info = np.iinfo(dtype.numpy)
+        info = np.iinfo(dtype.name)
         wide = np.clip(x, float(info.min), float(info.max))
         y = wide.astype(dtype.numpy)
         return np.where(x >= float(info.max), info.max, y).astype(dtype.numpy)
@@ -147,7 +147,7 @@ def _cast_jvp(dtype: DType, tangents: Cotangents, out: Node, x: Node) -> Node | 
     return cast(t, dtype) if t is not None and dtype.is_floating else None
 
 
-CAST = Op("cast", lambda dtype, x: x.with_dtype(dtype), _cast_reference, _cast_vjp, _cast_jvp)
+CAST: Op = Op("cast", lambda dtype, x: x.with_dtype(dtype), _cast_reference, _cast_vjp, _cast_jvp)
 
 
 def cast(x: Operand, dtype: object) -> Node:
@@ -170,30 +170,30 @@ def _larger_first(out: Node, x: Node, y: Node) -> tuple[Partial, ...]:
     return by_x, subtract(1.0, by_x)
 
 
-ADD = pointwise("add", np.add, same("add", "iuf"), lambda out, x, y: (1.0, 1.0))
-SUBTRACT = pointwise(
+ADD: Op = pointwise("add", np.add, same("add", "iuf"), lambda out, x, y: (1.0, 1.0))
+SUBTRACT: Op = pointwise(
     "subtract", np.subtract, same("subtract", "iuf"), lambda out, x, y: (1.0, -1.0)
 )
-MULTIPLY = pointwise("multiply", np.multiply, same("multiply", "iuf"), lambda out, x, y: (y, x))
-DIVIDE = pointwise(
+MULTIPLY: Op = pointwise("multiply", np.multiply, same("multiply", "iuf"), lambda out, x, y: (y, x))
+DIVIDE: Op = pointwise(
     "divide", np.divide, same("divide", "f"),
     lambda out, x, y: (divide(1.0, y), negative(divide(out, y))),
 )  # fmt: skip
-MAXIMUM = pointwise("maximum", np.maximum, same("maximum", "biuf"), _larger_first)
-MINIMUM = pointwise("minimum", np.minimum, same("minimum", "biuf"), _larger_first)
-FLOOR_DIVIDE = pointwise("floor_divide", np.floor_divide, same("floor_divide", "iuf"))
-REMAINDER = pointwise(
+MAXIMUM: Op = pointwise("maximum", np.maximum, same("maximum", "biuf"), _larger_first)
+MINIMUM: Op = pointwise("minimum", np.minimum, same("minimum", "biuf"), _larger_first)
+FLOOR_DIVIDE: Op = pointwise("floor_divide", np.floor_divide, same("floor_divide", "iuf"))
+REMAINDER: Op = pointwise(
     "remainder", np.remainder, same("remainder", "iuf"),
     lambda out, x, y: (1.0, negative(floor_divide(x, y))),
 )  # fmt: skip
-ATAN2 = pointwise(
+ATAN2: Op = pointwise(
     "atan2", np.arctan2, same("atan2", "f"),
     lambda out, y, x: (
         divide(x, add(multiply(x, x), multiply(y, y))),
         negative(divide(y, add(multiply(x, x), multiply(y, y)))),
     ),
 )  # fmt: skip
-NEGATIVE = pointwise("negative", np.negative, same("negative", "iuf"), lambda out, x: (-1.0,))
+NEGATIVE: Op = pointwise("negative", np.negative, same("negative", "iuf"), lambda out, x: (-1.0,))
 
 
 def add(x: Operand, y: Operand) -> Node:
@@ -252,16 +252,16 @@ def negative(x: Operand) -> Node:
 
 # ---- comparison, logic, selection ----------------------------------------------------------
 
-EQUAL = pointwise("equal", np.equal, boolean("equal"))
-NOT_EQUAL = pointwise("not_equal", np.not_equal, boolean("not_equal"))
-LESS = pointwise("less", np.less, boolean("less"))
-LESS_EQUAL = pointwise("less_equal", np.less_equal, boolean("less_equal"))
-LOGICAL_AND = pointwise("logical_and", np.logical_and, boolean("logical_and", "b"))
-LOGICAL_OR = pointwise("logical_or", np.logical_or, boolean("logical_or", "b"))
-LOGICAL_XOR = pointwise("logical_xor", np.logical_xor, boolean("logical_xor", "b"))
-LOGICAL_NOT = pointwise("logical_not", np.logical_not, boolean("logical_not", "b"))
-ISNAN = pointwise("isnan", np.isnan, boolean("isnan", "f"))
-ISINF = pointwise("isinf", np.isinf, boolean("isinf", "f"))
+EQUAL: Op = pointwise("equal", np.equal, boolean("equal"))
+NOT_EQUAL: Op = pointwise("not_equal", np.not_equal, boolean("not_equal"))
+LESS: Op = pointwise("less", np.less, boolean("less"))
+LESS_EQUAL: Op = pointwise("less_equal", np.less_equal, boolean("less_equal"))
+LOGICAL_AND: Op = pointwise("logical_and", np.logical_and, boolean("logical_and", "b"))
+LOGICAL_OR: Op = pointwise("logical_or", np.logical_or, boolean("logical_or", "b"))
+LOGICAL_XOR: Op = pointwise("logical_xor", np.logical_xor, boolean("logical_xor", "b"))
+LOGICAL_NOT: Op = pointwise("logical_not", np.logical_not, boolean("logical_not", "b"))
+ISNAN: Op = pointwise("isnan", np.isnan, boolean("isnan", "f"))
+ISINF: Op = pointwise("isinf", np.isinf, boolean("isinf", "f"))
 
 
 def equal(x: Operand, y: Operand) -> Node:
@@ -351,7 +351,13 @@ def _where_jvp(
     return where(c, 0 if tx is None else tx, 0 if ty is None else ty) if tx or ty else None
 
 
-WHERE = Op("where", _where_infer, lambda attrs, c, x, y: np.where(c, x, y), _where_vjp, _where_jvp)
+WHERE: Op = Op(
+    "where",
+    _where_infer,
+    lambda attrs, c, x, y: np.asarray(np.where(c, x, y)),
+    _where_vjp,
+    _where_jvp,
+)
 
 
 def where(condition: Operand, x: Operand, y: Operand) -> Node:
@@ -368,10 +374,10 @@ def where(condition: Operand, x: Operand, y: Operand) -> Node:
 
 # ---- bits ----------------------------------------------------------------------------------
 
-BITWISE_AND = pointwise("bitwise_and", np.bitwise_and, same("bitwise_and", "biu"))
-BITWISE_OR = pointwise("bitwise_or", np.bitwise_or, same("bitwise_or", "biu"))
-BITWISE_XOR = pointwise("bitwise_xor", np.bitwise_xor, same("bitwise_xor", "biu"))
-BITWISE_INVERT = pointwise("bitwise_invert", np.invert, same("bitwise_invert", "biu"))
+BITWISE_AND: Op = pointwise("bitwise_and", np.bitwise_and, same("bitwise_and", "biu"))
+BITWISE_OR: Op = pointwise("bitwise_or", np.bitwise_or, same("bitwise_or", "biu"))
+BITWISE_XOR: Op = pointwise("bitwise_xor", np.bitwise_xor, same("bitwise_xor", "biu"))
+BITWISE_INVERT: Op = pointwise("bitwise_invert", np.invert, same("bitwise_invert", "biu"))
 
 
 def bitwise_and(x: Operand, y: Operand) -> Node:

@@ -72,14 +72,14 @@ def _wide(x: Value) -> np.dtype[np.generic]:
     return x.dtype if x.dtype.kind in "fiub" else np.dtype(np.float32)
 
 
-TAKE = Op(
+TAKE: Op = Op(
     "take",
     _take_infer,
     lambda attrs, x, index: np.take(x, _check("take", index, attrs), axis=attrs.axis),
     lambda attrs, g, out, x, index: (apply(PUT_ADD, (g, index), attrs), None),
     lambda attrs, t, out, x, index: None if t[0] is None else apply(TAKE, (t[0], index), attrs),
 )
-PUT_ADD = Op(
+PUT_ADD: Op = Op(
     "put_add",
     _put_infer,
     _put_reference,
@@ -154,7 +154,7 @@ def _scatter_reference(attrs: Indexing, g: Value, index: Value) -> Value:
     return np.ascontiguousarray(np.moveaxis(y, -1, attrs.axis))
 
 
-TAKE_ALONG_AXIS = Op(
+TAKE_ALONG_AXIS: Op = Op(
     "take_along_axis",
     _gather_infer,
     lambda attrs, x, index: np.take_along_axis(
@@ -165,7 +165,7 @@ TAKE_ALONG_AXIS = Op(
         None if t[0] is None else apply(TAKE_ALONG_AXIS, (t[0], index), attrs)
     ),
 )
-SCATTER_ADD = Op(
+SCATTER_ADD: Op = Op(
     "scatter_add",
     _scatter_infer,
     _scatter_reference,

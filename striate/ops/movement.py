@@ -44,7 +44,7 @@ def _reshape_infer(shape: tuple[int, ...], x: TensorType) -> TensorType:
     return x.with_shape(shape)
 
 
-RESHAPE = Op(
+RESHAPE: Op = Op(
     "reshape",
     _reshape_infer,
     lambda shape, x: x.reshape(shape),
@@ -84,7 +84,7 @@ def _transpose_infer(order: tuple[int, ...], x: TensorType) -> TensorType:
     return x.with_shape(tuple(x.shape[a] for a in order))
 
 
-TRANSPOSE = Op(
+TRANSPOSE: Op = Op(
     "transpose",
     _transpose_infer,
     lambda order, x: x.transpose(order),
@@ -136,7 +136,7 @@ def _broadcast_vjp(shape: tuple[int, ...], g: Node, out: Node, x: Node) -> Cotan
     return (reshape(sum_axes(g, (*range(lead), *stretched)), x.shape),)
 
 
-BROADCAST_TO = Op(
+BROADCAST_TO: Op = Op(
     "broadcast_to",
     _broadcast_infer,
     lambda shape, x: np.broadcast_to(x, shape),
@@ -175,7 +175,7 @@ def _sum_vjp(axes: tuple[int, ...], g: Node, out: Node, x: Node) -> Cotangents:
     return (broadcast_to(reshape(g, kept), x.shape),)
 
 
-SUM = Op("sum", _sum_infer, _sum_reference, _sum_vjp, _linear_jvp(lambda: SUM))
+SUM: Op = Op("sum", _sum_infer, _sum_reference, _sum_vjp, _linear_jvp(lambda: SUM))
 
 
 def sum_axes(x: Node, axes: tuple[int, ...]) -> Node:
@@ -244,7 +244,7 @@ def _pad_jvp(attrs: PadAttrs, tangents: Cotangents, out: Node, x: Node) -> Node 
     return None if t is None else apply(PAD, (t,), PadAttrs(attrs.axes))
 
 
-PAD = Op("pad", _pad_infer, _pad_reference, _pad_vjp, _pad_jvp)
+PAD: Op = Op("pad", _pad_infer, _pad_reference, _pad_vjp, _pad_jvp)
 
 
 def pad(
@@ -302,7 +302,7 @@ def _slice_vjp(spans: tuple[Span, ...], g: Node, out: Node, x: Node) -> Cotangen
     return (pad(g, widths, interior=[s.step - 1 for s in spans]),)
 
 
-SLICE = Op(
+SLICE: Op = Op(
     "slice",
     _slice_infer,
     lambda spans, x: x[tuple(slice(s.start, s.stop, s.step) for s in spans)],
@@ -332,7 +332,7 @@ def slice_axes(x: Node, index: Sequence[slice]) -> Node:
 
 # ---- flip and concat -----------------------------------------------------------------------
 
-FLIP = Op(
+FLIP: Op = Op(
     "flip",
     lambda axes, x: x,
     lambda axes, x: np.flip(x, axes),
@@ -380,7 +380,7 @@ def _concat_jvp(axis: int, tangents: Cotangents, out: Node, *xs: Node) -> Node |
     return apply(CONCAT, parts, axis)
 
 
-CONCAT = Op(
+CONCAT: Op = Op(
     "concat",
     _concat_infer,
     lambda axis, *xs: np.concatenate(xs, axis),
@@ -420,7 +420,7 @@ def index(x: Node, items: tuple[Any, ...]) -> Node:
     rest = (slice(None),) * (x.ndim - len(named))
     items = (*items[:at], *rest, *items[at + 1 :])
     slices: list[slice] = []
-    shape: list[int | None] = []  # None: the size of the slice
+    shape: list[int | None] = []  # 1: a new axis; 0: an axis that goes; None: a slice
     for item in items:
         axis = len(slices)
         if item is None:
@@ -446,13 +446,10 @@ def index(x: Node, items: tuple[Any, ...]) -> Node:
     y = slice_axes(x, slices)
     sizes = iter(y.shape)
     final: list[int] = []
-    for n in shape:
-        if n == 1:
-            final.append(1)
-        else:
-            size = next(sizes)
-            if n is None:
-                final.append(size)
+    for wanted in shape:
+        size = 1 if wanted == 1 else next(sizes)
+        if wanted != 0:
+            final.append(size)
     return reshape(y, final)
 
 
@@ -463,7 +460,7 @@ class Token:
     """Equal to nothing but itself: keeps two aliases of one node apart."""
 
 
-ALIAS = Op(
+ALIAS: Op = Op(
     "alias",
     lambda token, x: x,
     lambda token, x: x,

@@ -192,7 +192,7 @@ def any(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Node:
 # ---- exponentials --------------------------------------------------------------------------
 
 
-STOP_GRADIENT = Op("stop_gradient", lambda attrs, x: x, lambda attrs, x: x)
+STOP_GRADIENT: Op = Op("stop_gradient", lambda attrs, x: x, lambda attrs, x: x)
 
 
 def stop_gradient(x: Operand) -> Node:

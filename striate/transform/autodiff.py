@@ -39,9 +39,9 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[No
     for node, g in zip(outputs, cotangents, strict=True):
         accumulate(node, g)
     for node in reversed(order):
-        g = total.pop(node, None)
-        if g is None or node.op.vjp is None:
+        if node not in total or node.op.vjp is None:
             continue
+        g = total.pop(node)
         for x, part in zip(
             node.inputs, node.op.vjp(node.attrs, g, node, *node.inputs), strict=True
         ):
