@@ -176,4 +176,4 @@ def read_bytes(where: str, path: PathLike, max_bytes: int) -> bytes:
             "raise max_bytes if this is meant",
         )
     with open(path, "rb") as stream:
-        return stream.read(max_bytes)
+        return stream.read(size)  # not max_bytes: read() takes what it is told at once

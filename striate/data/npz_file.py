@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, Literal, cast
 import numpy as np
 from numpy.lib import format as npy
 
+from striate.errors import ShapeError
+
 from .dataset import ArrayDataset
 from .files import (
     DEFLATE_RATIO,
@@ -184,7 +186,7 @@ def npz(
     `layout` says how the file holds images: "NCHW" leaves `x` as it is (whatever its rank),
     "NHWC" moves the channels to axis 1, "NHW" adds one channel. Integer labels of rank 1 come as
     i64[N]; other targets (masks, soft labels) as stored. Raises FormatError for a broken file or
-    a name that it does not hold, ValueError where the counts or the rank do not fit.
+    a name that it does not hold, ShapeError where the counts or the rank do not fit.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as d:
@@ -209,7 +211,7 @@ def npz(
     if rank is None:
         raise ValueError(f"npz: layout is 'NCHW', 'NHWC' or 'NHW', found {layout!r}")
     if images.ndim != rank:
-        raise ValueError(f"npz: layout {layout!r} needs rank {rank}, {x!r} has rank {images.ndim}")
+        raise ShapeError(f"npz: layout {layout!r} needs rank {rank}, {x!r} has rank {images.ndim}")
     if layout == "NHWC":
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))  # [n,h,w,c] -> [n,c,h,w]
     elif layout == "NHW":
