@@ -34,6 +34,7 @@ from striate.core.api import (
     broadcast_to as broadcast_to,
     ceil as ceil,
     conv as conv,
+    conv_general as conv_general,
     conv_transpose as conv_transpose,
     cos as cos,
     cosh as cosh,
@@ -114,6 +115,7 @@ from striate.core.creation import (
     zeros as zeros,
     zeros_like as zeros_like,
 )
+from striate.core.matrix import conv_matrix as conv_matrix
 from striate.core.transforms import (
     grad as grad,
     gradients as gradients,

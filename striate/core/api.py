@@ -17,6 +17,7 @@ from striate.ops import (
 # ---- convolution ---------------------------------------------------------------------------
 conv = lift(convolution.convolution)
 conv_transpose = lift(convolution.convolution_transpose)
+conv_general = lift(convolution.convolution_general)
 matmul = lift(matmul_.matmul)
 linear = lift(matmul_.linear)
 

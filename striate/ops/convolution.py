@@ -343,3 +343,30 @@ def convolution_transpose(
         for axis, (lo, hi) in enumerate(pads):
             y = fold_axis(op, y, 2 + axis, lo, hi, padding_mode)
     return _finish(op, y, bias, first, single)
+
+
+# ---- the primitive, and its matrix ---------------------------------------------------------
+
+
+def convolution_general(x: Operand, w: Operand, spec: ConvSpec) -> Node:
+    """The primitive itself: any signed relation per axis, groups as an axis.
+
+    Args:
+        x: [N, G, C, *I].
+        w: [G, K, C, *W].
+        spec: the sizes, and one `Window` per spatial axis.
+
+    Returns:
+        [N, G, K, *O].
+
+    Raises:
+        ShapeError: an operand has not the shape of `spec`.
+        DTypeError: the dtypes differ, or have no room for sums.
+
+    >>> spec = st.ConvSpec(1, 1, 1, 1, (st.Window.of(5, 2, rhs_dilation=-1),))
+    >>> st.conv_general(st.arange(5).reshape(1, 1, 1, 5), st.asarray([[[[1, 10]]]]), spec).numpy()
+    array([[[[ 1, 12, 23, 34]]]])
+    """
+    if not isinstance(spec, ConvSpec):
+        raise DTypeError(f"conv_general: spec must be a ConvSpec, got {type(spec).__name__}")
+    return conv(as_node(x), as_node(w), spec)

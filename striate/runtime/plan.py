@@ -17,6 +17,7 @@ from striate.errors import StriateError, TraceError
 from striate.ir.graph import PARAMETER, Graph, Node, Value, apply, parameter, topological
 from striate.ops.movement import ALIAS
 from striate.transform.interpret import interpret
+from striate.transform.simplify import simplify
 
 Plan = Callable[[Sequence[Value]], list[Value]]
 
@@ -35,6 +36,7 @@ def build(graph: Graph) -> Plan:
     name = settings().backend
     if name not in BACKENDS:
         raise StriateError(f"backend: {name!r} is not one of {', '.join(sorted(BACKENDS))}")
+    graph = simplify(graph)
     if settings().verify:
         graph.verify()
     return BACKENDS[name](graph)
