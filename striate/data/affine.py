@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from striate.errors import ShapeError
+
 from .dataset import Batch
 from .files import Array
 from .transform import check_images, restore
@@ -20,7 +22,7 @@ def warp_affine(x: Array, matrix: Array, *, fill: float = 0.0) -> Array:
     """Sample images through affine maps: `x: u8|f32[N, C, H, W]`, `matrix: f64[N, 2, 3]`.
 
     Output pixel `p = (column, row)` about the centre reads the input at `matrix @ (*p, 1)`,
-    bilinear; `fill` is read outside. Same type and shape as `x`. Raises ValueError where the
+    bilinear; `fill` is read outside. Same type and shape as `x`. Raises ShapeError where the
     matrices do not fit or are not finite.
 
     >>> x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
@@ -30,7 +32,7 @@ def warp_affine(x: Array, matrix: Array, *, fill: float = 0.0) -> Array:
     n, _, h, w = check_images("warp_affine", x)
     matrix = np.asarray(matrix, np.float64)
     if matrix.shape != (n, 2, 3) or not np.isfinite(matrix).all():
-        raise ValueError(
+        raise ShapeError(
             f"warp_affine: matrix is finite and has the shape ({n}, 2, 3), found {matrix.shape}"
         )
     out = np.empty(x.shape, x.dtype)
