@@ -24,7 +24,8 @@ def read_image(
     """Decode one image: u8[C, H, W], C = 3 for "RGB" and 1 for "L" (grey).
 
     `size = (H, W)` resizes with an antialiased bilinear filter. The pixel count in the header
-    is checked before anything is decoded. 16-bit images keep their upper 8 bits. Raises
+    is checked before anything is decoded (Pillow itself stops at twice the default, whatever
+    `max_pixels` is). 16-bit images keep their upper 8 bits; EXIF rotation is not applied. Raises
     ImportError without Pillow, FileNotFoundError, FormatError for a broken or too large image.
 
     >>> import tempfile, pathlib

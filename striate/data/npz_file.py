@@ -77,7 +77,7 @@ def read_npz(path: PathLike, *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
                     )
                 with archive.open(member) as stream:
                     array = _read_npy(
-                        path, cast(BinaryIO, stream), member.filename, member.file_size
+                        path, cast(BinaryIO, stream), member.filename, member.file_size, max_bytes
                     )
                 out[member.filename.removesuffix(".npy")] = array
             return out
@@ -109,7 +109,7 @@ def read_npz(path: PathLike, *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
         ) from None
 
 
-def _read_npy(path: PathLike, stream: BinaryIO, name: str, size: int) -> Array:
+def _read_npy(path: PathLike, stream: BinaryIO, name: str, size: int, max_bytes: int) -> Array:
     where = "read_npz"
     head = stream.read(8)
     if head[:6] != b"\x93NUMPY" or head[6:7] not in (b"\x01", b"\x02", b"\x03"):
@@ -169,7 +169,8 @@ def _read_npy(path: PathLike, stream: BinaryIO, name: str, size: int) -> Array:
             f"the archive holds {left}",
         )
     fortran = bool(header["fortran_order"])
-    out = read_array(where, path, stream, shape[::-1] if fortran else shape, dtype, left)
+    sizes = shape[::-1] if fortran else shape
+    out = read_array(where, path, stream, sizes, dtype, left, max_bytes)
     stream.read(1)  # the end of the member: the zip layer checks its CRC here
     return out.transpose() if fortran else out
 

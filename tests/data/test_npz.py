@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from striate.data import FormatError, npz, read_npz
+from striate.data import FormatError, npz, npz_file, read_npz
 from striate.errors import ShapeError
 from tests.data.builders import mutations
 
@@ -147,6 +147,20 @@ def test_damaged_headers_behind_a_good_checksum(tmp_path: Path) -> None:
             read_npz(path)
         except FormatError:
             pass
+
+
+def test_the_cap_is_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    real = npz_file.read_array
+
+    def spy(*args: Any) -> Any:
+        given.append(args[-1])
+        return real(*args)
+
+    monkeypatch.setattr(npz_file, "read_array", spy)
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    read_npz(tmp_path / "a.npz", max_bytes=1 << 40)  # above the default, down to the last reader
+    assert given == [1 << 40]
 
 
 def test_as_a_dataset(tmp_path: Path) -> None:
