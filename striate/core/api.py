@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from striate.core.array import lift
 from striate.ops import (
+    activation,
     convolution,
     elementwise,
     functions,
@@ -11,7 +12,9 @@ from striate.ops import (
     matmul as matmul_,
     movement,
     padding,
+    rearrange,
     reduce,
+    special,
 )
 
 # ---- convolution ---------------------------------------------------------------------------
@@ -83,6 +86,38 @@ ceil = lift(functions.ceil)
 trunc = lift(functions.trunc)
 round = lift(functions.round)
 
+# ---- special functions -----------------------------------------------------------------------
+copysign = lift(special.copysign)
+erf = lift(special.erf)
+hypot = lift(special.hypot)
+logaddexp = lift(special.logaddexp)
+sigmoid = lift(special.sigmoid)
+signbit = lift(special.signbit)
+
+# ---- activations -----------------------------------------------------------------------------
+celu = lift(activation.celu)
+clip = lift(activation.clip)
+elu = lift(activation.elu)
+gelu = lift(activation.gelu)
+glu = lift(activation.glu)
+hardshrink = lift(activation.hardshrink)
+hardsigmoid = lift(activation.hardsigmoid)
+hardswish = lift(activation.hardswish)
+hardtanh = lift(activation.hardtanh)
+leaky_relu = lift(activation.leaky_relu)
+log_sigmoid = lift(activation.log_sigmoid)
+mish = lift(activation.mish)
+prelu = lift(activation.prelu)
+relu = lift(activation.relu)
+relu6 = lift(activation.relu6)
+selu = lift(activation.selu)
+silu = lift(activation.silu)
+softplus = lift(activation.softplus)
+softshrink = lift(activation.softshrink)
+softsign = lift(activation.softsign)
+tanhshrink = lift(activation.tanhshrink)
+threshold = lift(activation.threshold)
+
 # ---- movement --------------------------------------------------------------------------------
 permute_dims = lift(movement.transpose)
 pad = lift(padding.pad)
@@ -90,6 +125,24 @@ reshape = lift(movement.reshape)
 broadcast_to = lift(movement.broadcast_to)
 flip = lift(movement.flip)
 matrix_transpose = lift(movement.matrix_transpose)
+broadcast_arrays = lift(rearrange.broadcast_arrays)
+concat = lift(rearrange.concat)
+cumulative_sum = lift(rearrange.cumulative_sum)
+expand_dims = lift(rearrange.expand_dims)
+flatten = lift(rearrange.flatten)
+moveaxis = lift(rearrange.moveaxis)
+pixel_shuffle = lift(rearrange.pixel_shuffle)
+pixel_unshuffle = lift(rearrange.pixel_unshuffle)
+repeat = lift(rearrange.repeat)
+roll = lift(rearrange.roll)
+split = lift(rearrange.split)
+squeeze = lift(rearrange.squeeze)
+stack = lift(rearrange.stack)
+swapaxes = lift(rearrange.swapaxes)
+tile = lift(rearrange.tile)
+tril = lift(rearrange.tril)
+triu = lift(rearrange.triu)
+unstack = lift(rearrange.unstack)
 
 # ---- indexing --------------------------------------------------------------------------------
 take = lift(index.take)
