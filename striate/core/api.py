@@ -5,6 +5,8 @@ from __future__ import annotations
 from striate.core.array import lift
 from striate.ops import (
     activation,
+    adaptive,
+    avg_pool as avg_pool_,
     convolution,
     elementwise,
     functions,
@@ -12,6 +14,7 @@ from striate.ops import (
     matmul as matmul_,
     movement,
     padding,
+    pool,
     rearrange,
     reduce,
     special,
@@ -23,6 +26,16 @@ conv_transpose = lift(convolution.convolution_transpose)
 conv_general = lift(convolution.convolution_general)
 matmul = lift(matmul_.matmul)
 linear = lift(matmul_.linear)
+
+# ---- pooling ---------------------------------------------------------------------------------
+max_pool = lift(pool.max_pool)
+max_unpool = lift(pool.max_unpool)
+avg_pool = lift(avg_pool_.avg_pool)
+lp_pool = lift(avg_pool_.lp_pool)
+adaptive_avg_pool = lift(adaptive.adaptive_avg_pool)
+adaptive_max_pool = lift(adaptive.adaptive_max_pool)
+global_avg_pool = lift(adaptive.global_avg_pool)
+global_max_pool = lift(adaptive.global_max_pool)
 
 # ---- elementwise -----------------------------------------------------------------------------
 astype = lift(elementwise.cast)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from types import EllipsisType, ModuleType
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, overload
 from weakref import WeakSet
 
 import numpy as np
@@ -437,12 +437,19 @@ def _forget_history(array: Array) -> None:
 _namespace: list[ModuleType] = []  # the module `striate`, which sets itself here
 
 
-def lift(fn: Callable[P, Node]) -> Callable[P, Array]:
-    """The public function of a function on nodes."""
+@overload
+def lift(fn: Callable[P, Node]) -> Callable[P, Array]: ...
+@overload
+def lift(fn: Callable[P, Node | tuple[Node, ...]]) -> Callable[P, Any]: ...
+def lift(fn: Callable[P, Any]) -> Callable[P, Any]:
+    """The public function of a function on nodes; one that may return a tuple of nodes is typed
+    to return Any, so that callers can unpack it or not.
+    """
 
     @wraps(fn)
-    def public(*args: P.args, **kwargs: P.kwargs) -> Array:
-        return Array(fn(*args, **kwargs))
+    def public(*args: P.args, **kwargs: P.kwargs) -> Any:
+        out = fn(*args, **kwargs)
+        return tuple(map(Array, out)) if isinstance(out, tuple) else Array(out)
 
     return public
 
