@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from striate.config import config as config
 from striate.core import array as _array, random as random
@@ -117,6 +116,7 @@ from striate.core.api import (
     remainder as remainder,
     repeat as repeat,
     reshape as reshape,
+    resize as resize,
     roll as roll,
     round as round,
     rsqrt as rsqrt,
@@ -202,17 +202,28 @@ from striate.ops.conv import ConvSpec as ConvSpec
 from striate.ops.window import Window as Window
 
 if TYPE_CHECKING:
-    from striate import data as data, nn as nn, optim as optim, viz as viz
+    from striate import (
+        data as data,
+        models as models,
+        nn as nn,
+        optim as optim,
+        train as train,
+        viz as viz,
+    )
+    from striate.train import fit as fit, train_step as train_step
 
 __version__ = "0.1.0"
 
 bool = bool_
 
-_LIBRARIES = ("data", "nn", "optim", "viz")
+_LIBRARIES = ("data", "models", "nn", "optim", "train", "viz")
+_FUNCTIONS = {"fit": "train", "train_step": "train"}  # of libraries, by their short name
 _array._namespace.append(sys.modules[__name__])
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _LIBRARIES:
         return import_module(f"striate.{name}")
+    if name in _FUNCTIONS:
+        return getattr(import_module(f"striate.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'striate' has no attribute {name!r}")

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from functools import wraps
 from types import EllipsisType, ModuleType
 from typing import Any, ParamSpec, overload
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -56,7 +56,8 @@ class Trace:
 
 _trace: ContextVar[Trace | None] = ContextVar("striate_trace", default=None)
 _recording: ContextVar[int] = ContextVar("striate_recording", default=0)
-_pending: WeakSet[Array] = WeakSet()  # assigned, not computed yet: computed with the next reading
+# Assigned, not computed yet, by id: computed with the next reading.
+_pending: WeakValueDictionary[int, Array] = WeakValueDictionary()
 
 
 @contextmanager
@@ -227,7 +228,7 @@ class Array:
             return self
         self._node = node
         if trace is None and node.data is None:
-            _pending.add(self)
+            _pending[id(self)] = self
         return self
 
     def __repr__(self) -> str:
@@ -417,7 +418,7 @@ def _value(array: Array) -> Value:
     if node.data is None:
         waiting = []
         if _trace.get() is None:
-            waiting = list(_pending)
+            waiting = list(_pending.values())
             _pending.clear()
         evaluate([node, *(a._node for a in waiting)])
         for a in waiting:
