@@ -17,6 +17,7 @@ from striate.ops import (
     pool,
     rearrange,
     reduce,
+    resize as resize_,
     special,
 )
 
@@ -156,6 +157,9 @@ tile = lift(rearrange.tile)
 tril = lift(rearrange.tril)
 triu = lift(rearrange.triu)
 unstack = lift(rearrange.unstack)
+
+# ---- resizing --------------------------------------------------------------------------------
+resize = lift(resize_.resize)
 
 # ---- indexing --------------------------------------------------------------------------------
 take = lift(index.take)
