@@ -158,9 +158,7 @@ class Hardtanh(_Activation):
     fn = staticmethod(api.hardtanh)
     arguments = ("min_val", "max_val")
 
-    def __init__(
-        self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-    ) -> None:  # fmt: skip
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         self.min_val = min_val
         self.max_val = max_val
 

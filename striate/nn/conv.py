@@ -129,9 +129,19 @@ class Conv(_Convolution):
         dtype: object = float32,
     ) -> None:
         super().__init__(
-            ndim, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, (out_channels, in_channels // max(1, groups)), dtype,
-        )  # fmt: skip
+            ndim,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            (out_channels, in_channels // max(1, groups)),
+            dtype,
+        )
 
     def forward(self, x: Array) -> Array:
         """x: [N, C, *I] or [C, *I] -> [N, K, *O] or [K, *O]."""
@@ -201,9 +211,19 @@ class ConvTranspose(_Convolution):
         dtype: object = float32,
     ) -> None:
         super().__init__(
-            ndim, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, (in_channels, out_channels // max(1, groups)), dtype,
-        )  # fmt: skip
+            ndim,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            (in_channels, out_channels // max(1, groups)),
+            dtype,
+        )
         self.output_padding = per_axis(
             type(self).__name__, "output_padding", output_padding, ndim, 0
         )
@@ -221,9 +241,10 @@ class ConvTranspose(_Convolution):
             least = self._run(x, (0,) * self.ndim).shape[-self.ndim :]
             wanted = tuple(output_size)[-self.ndim :]
             extra = tuple(o - n for o, n in zip(wanted, least, strict=True))
-            if any(not 0 <= e < max(s, d) for e, s, d in zip(
-                extra, self.stride, self.dilation, strict=True
-            )):  # fmt: skip
+            if any(
+                not 0 <= e < max(s, d)
+                for e, s, d in zip(extra, self.stride, self.dilation, strict=True)
+            ):
                 raise ShapeError(
                     f"{type(self).__name__}: output_size must be {least} or larger by less than "
                     f"the stride {self.stride}, got {wanted}"
@@ -301,9 +322,17 @@ class SeparableConv(Module):
     ) -> None:
         middle = in_channels * channel_multiplier
         self.conv_dw = Conv(
-            ndim, in_channels, middle, kernel_size, stride, padding, dilation, in_channels, bias,
+            ndim,
+            in_channels,
+            middle,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            in_channels,
+            bias,
             dtype=dtype,
-        )  # fmt: skip
+        )
         self.conv_pw = Conv(ndim, middle, out_channels, 1, bias=bias, dtype=dtype)
 
     def forward(self, x: Array) -> Array:

@@ -103,8 +103,9 @@ def cross_entropy(
         smooth = _weighted(op, even, used, reduction)
         return loss * (1 - label_smoothing) + smooth * (label_smoothing / x.shape[axis])
     if target.shape != x.shape:
-        raise ShapeError(f"{op}: probabilities must have the shape of the logits {x.type}, got "
-                         f"{target.type}")  # fmt: skip
+        raise ShapeError(
+            f"{op}: probabilities must have the shape of the logits {x.type}, got {target.type}"
+        )
     p = target.astype(x.dtype)
     if label_smoothing:
         p = p * (1 - label_smoothing) + label_smoothing / x.shape[axis]
@@ -160,7 +161,7 @@ class _Used:
 
 def _nll(
     op: str, log_p: Array, target: Array, weight: Any, ignore_index: int
-) -> tuple[Array, _Used]:  # fmt: skip
+) -> tuple[Array, _Used]:
     """(-log_p[target] * weight[target], 0 where ignored; what was used): both [N, *S]."""
     axis = _class_axis(op, log_p)
     classes = log_p.shape[axis]
@@ -365,9 +366,7 @@ def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Array:
     return _reduce("l1_loss", api.abs(x - target), reduction)
 
 
-def huber_loss(
-    x: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0
-) -> Array:  # fmt: skip
+def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0) -> Array:
     """d ** 2 / 2 where d = |x - target| is below delta, else delta * (d - delta / 2).
 
     Raises:
@@ -381,9 +380,7 @@ def huber_loss(
     return _reduce("huber_loss", loss, reduction)
 
 
-def smooth_l1_loss(
-    x: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0
-) -> Array:  # fmt: skip
+def smooth_l1_loss(x: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0) -> Array:
     """The Huber loss with delta = beta, divided by beta; for beta = 0 the L1 loss.
 
     Raises:

@@ -368,9 +368,7 @@ class Module(metaclass=_ModuleType):
                 them, and nothing has changed.
         """
         mine = self._state()
-        missing = [
-            k for k in mine if k not in state and not k.endswith("num_batches_tracked")
-        ]  # fmt: skip
+        missing = [k for k in mine if k not in state and not k.endswith("num_batches_tracked")]
         unexpected = [k for k in state if k not in mine]
         problems = [f"missing {k}: {mine[k].type}" for k in missing] if strict else []
         problems += [f"unexpected {k}" for k in unexpected] if strict else []

@@ -250,9 +250,7 @@ class InstanceNorm(_RunningNorm):
         *,
         dtype: object = float32,
     ) -> None:
-        super().__init__(
-            num_features, eps, momentum or 0.0, affine, track_running_stats, dtype
-        )  # fmt: skip
+        super().__init__(num_features, eps, momentum or 0.0, affine, track_running_stats, dtype)
 
     def forward(self, x: Array) -> Array:
         """x: [N, C, *I] or [C, *I] -> the same.
@@ -435,9 +433,7 @@ class LocalResponseNorm(Module):
         alpha, beta, k: of the formula.
     """
 
-    def __init__(
-        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-    ) -> None:  # fmt: skip
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         if size < 1:
             raise ShapeError(f"LocalResponseNorm: size must be >= 1, got {size}")
         self.size = size

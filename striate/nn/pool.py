@@ -101,13 +101,9 @@ class _MaxUnpool(_Pool):
         self._window(kernel_size, stride)
         self.padding = padding
 
-    def forward(
-        self, x: Array, indices: Array, output_size: Sequence[int] | None = None
-    ) -> Array:  # fmt: skip
+    def forward(self, x: Array, indices: Array, output_size: Sequence[int] | None = None) -> Array:
         """x and indices: [N, C, *I] -> [N, C, *output_size]."""
-        return api.max_unpool(
-            x, indices, self.kernel_size, self.stride, self.padding, output_size
-        )  # fmt: skip
+        return api.max_unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class MaxUnpool1d(_MaxUnpool):
