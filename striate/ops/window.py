@@ -189,14 +189,20 @@ class Window:
 
     def canonical(self) -> Window:
         """The one representative of all relations with the same solutions that differ by sign
-        or by a coefficient that meets only index 0: `lhs_dilation > 0`, idle coefficients 1.
+        or by a coefficient that meets only index 0: idle coefficients are 1, and of lhs_dilation,
+        stride, rhs_dilation and pad_lo the first that counts is positive. So `lhs_dilation > 0`.
         """
-        t = self.canonical_sign()
+        a = self.lhs_dilation if self.in_size > 1 else 0
+        s = self.stride if self.out_size > 1 else 0
+        b = self.rhs_dilation if self.kernel_size > 1 else 0
+        first = next((c for c in (a, s, b, self.pad_lo) if c), 1)
+        sign = 1 if first > 0 else -1
         return replace(
-            t,
-            stride=t.stride if t.out_size > 1 else 1,
-            lhs_dilation=t.lhs_dilation if t.in_size > 1 else 1,
-            rhs_dilation=t.rhs_dilation if t.kernel_size > 1 else 1,
+            self,
+            stride=sign * s or 1,
+            lhs_dilation=sign * a or 1,
+            rhs_dilation=sign * b or 1,
+            pad_lo=sign * self.pad_lo,
         )
 
     def phases(self) -> Iterator[Phase]:
