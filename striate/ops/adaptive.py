@@ -41,7 +41,7 @@ def _arguments(
         DTypeError: a size is not an integer.
         RangeError: a size beyond 2**63 - 1.
     """
-    x, layout = channels_in_front(op, x, "size", size, data_format)
+    x, layout = channels_in_front(op, x, "size", size, data_format, or_none=True)
     wanted = list(size) if isinstance(size, Sequence) else [size] * (x.ndim - 2)
     known = [n if o is None else o for o, n in zip(wanted, x.shape[2:], strict=True)]
     return x, per_axis(op, "size", known, x.ndim - 2, 0), layout
@@ -198,7 +198,7 @@ def global_avg_pool(x: Operand, *, data_format: str = "NCHW") -> Node:
     """
     op = "global_avg_pool"
     given = floating_only(op, x)
-    x, layout = channels_in_front(op, given, "size", None, data_format)
+    x, layout = channels_in_front(op, given, "size", None, data_format, or_none=True)
     y = mean(cast(x, compute_dtype(x.type.dtype)), tuple(range(2, x.ndim)), keepdims=True)
     return layout.restore(cast(y, given.type.dtype))
 
@@ -221,5 +221,5 @@ def global_max_pool(x: Operand, *, data_format: str = "NCHW") -> Node:
     >>> st.global_max_pool(st.ones((2, 3, 8, 8))).shape
     (2, 3, 1, 1)
     """
-    x, layout = channels_in_front("global_max_pool", x, "size", None, data_format)
+    x, layout = channels_in_front("global_max_pool", x, "size", None, data_format, or_none=True)
     return layout.restore(max(x, tuple(range(2, x.ndim)), keepdims=True))

@@ -29,7 +29,7 @@ from striate.ops.convolution import (
 )
 from striate.ops.movement import reshape, slice_axes
 from striate.ops.operand import Operand, as_node
-from striate.ops.window import Window
+from striate.ops.window import LIMIT, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def rank_of(op: str, name: str, value: object, x: Node) -> int:
+def rank_of(op: str, name: str, value: object, x: Node, or_none: bool) -> int:
     """The number of spatial axes: that of a tuple, else x.ndim - 2.
 
     Raises:
@@ -87,13 +87,13 @@ def rank_of(op: str, name: str, value: object, x: Node) -> int:
     """
     if isinstance(value, Sequence) and not isinstance(value, str):
         return len(value)
-    if isinstance(value, int | np.integer) or value is None:
+    if isinstance(value, int | np.integer) or (value is None and or_none):
         return x.ndim - 2
     raise DTypeError(f"{op}: {name} must be an integer or a tuple of integers, got {value!r}")
 
 
 def channels_in_front(
-    op: str, x: Operand, name: str, value: object, data_format: str
+    op: str, x: Operand, name: str, value: object, data_format: str, *, or_none: bool = False
 ) -> tuple[Node, Layout]:
     """x as [N, C, *I] with every spatial axis >= 1; the rank comes from `value`, called `name`.
 
@@ -102,7 +102,7 @@ def channels_in_front(
         DTypeError: `value` is neither an integer nor a sequence.
     """
     x = as_node(x)
-    rank = rank_of(op, name, value, x)
+    rank = rank_of(op, name, value, x, or_none)
     if rank < 1 or x.ndim not in (rank + 1, rank + 2):
         if rank >= 1 and isinstance(value, Sequence):
             wanted = (
@@ -180,6 +180,8 @@ def _window(n: int, k: int, s: int, pads: tuple[int, int], d: int, ceil_mode: bo
     lo, hi = pads
     extent = (k - 1) * d + 1
     named = f"a window of {k} with dilation {d} spans {extent}"
+    if extent > LIMIT:
+        raise RangeError(f"{named}, which is beyond the limit {LIMIT} (2**63 - 1)")
     if max(lo, hi) >= extent:
         raise ShapeError(f"{named}; padding ({lo}, {hi}) must be less, or a window holds only it")
     out = (n + lo + hi - extent + (s - 1 if ceil_mode else 0)) // s + 1
