@@ -1,18 +1,19 @@
 """ResNets for 32x32 images: He et al., "Deep residual learning" (CVPR 2016), section 4.2.
 
-Depth 6n + 2; `state_dict` keys are the common ones: conv1, bn1, layer{1,2,3}.{i}.conv1 ... fc.
+Depth 6n + 2, shortcuts without parameters (option A). `state_dict` keys are those of the common
+trained weights: conv1, bn1, layer{1,2,3}.{i}.conv1 ... linear.
 """
 
 from __future__ import annotations
 
 from striate import nn
-from striate.core.api import relu
+from striate.core.api import pad, relu
 from striate.core.array import Array
 from striate.errors import ShapeError
 
 
 class BasicBlock(nn.Module):
-    """x + two 3x3 convolutions; a 1x1 convolution on the way around where the shape changes."""
+    """x + two 3x3 convolutions; where the shape changes, x is subsampled and padded with zeros."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -20,17 +21,17 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(channels),
-            )
+        self.stride = stride
+        self.extra = channels - in_channels  # zero channels, half before and half after
 
     def forward(self, x: Array) -> Array:
         """x: f32[N, C, H, W] -> f32[N, K, H/stride, W/stride]"""
-        y = relu(self.bn1(self.conv1(x)))
-        return relu(self.bn2(self.conv2(y)) + self.downsample(x))
+        y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
+        if self.stride != 1 or self.extra:
+            half = self.extra // 2
+            x = x[:, :, :: self.stride, :: self.stride]
+            x = pad(x, [(0, 0), (half, self.extra - half), (0, 0), (0, 0)])
+        return relu(y + x)
 
 
 class CifarResNet(nn.Module):
@@ -49,14 +50,15 @@ class CifarResNet(nn.Module):
                 blocks.append(BasicBlock(width, channels, 2 if stage > 1 and i == 0 else 1))
                 width = channels
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
-        self.fc = nn.Linear(64, num_classes)
+        self.linear = nn.Linear(64, num_classes)
 
     def forward(self, x: Array) -> Array:
         """x: f32[N, C, H, W] -> logits f32[N, classes]"""
         x = relu(self.bn1(self.conv1(x)))
         for stage in (1, 2, 3):
             x = getattr(self, f"layer{stage}")(x)
-        return self.fc(x.mean(axis=(2, 3)))
+        logits: Array = self.linear(x.mean(axis=(2, 3)))
+        return logits
 
 
 def resnet20(num_classes: int = 10, in_channels: int = 3) -> CifarResNet:

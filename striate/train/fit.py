@@ -114,7 +114,9 @@ class _Run:
 
     def restore(self, path: Path) -> Row:
         arrays, meta = load(path)
-        load_arrays("fit: resume", self.arrays(), arrays)
+        load_arrays("fit: resume", self.arrays(), arrays)  # checks all names before it assigns
+        own = {k.removeprefix("net."): v for k, v in arrays.items() if k.startswith("net.")}
+        self.net.load_state_dict(own)  # state_dict gave copies
         if self.schedule is not None and meta["schedule"] is not None:
             self.schedule.load_state_dict(meta["schedule"])
         self.history.rows[:] = meta["rows"]
