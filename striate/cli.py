@@ -164,8 +164,8 @@ def read_input(path: str, meta: dict[str, Any]) -> NDArray[np.float32]:
     mode: Literal["L", "RGB"] = "L" if meta["channels"] == 1 else "RGB"
     image = data.read_image(path, mode=mode, size=(meta["size"], meta["size"]))
     x = image.astype(np.float32) / 255  # as bright as 0..1, whatever the training data's scale
-    scaled: NDArray[np.float32] = (x - np.float32(meta["mean"])) / np.float32(meta["std"])
-    return scaled[None]
+    scaled = (x - float(meta["mean"])) / float(meta["std"])
+    return scaled.astype(np.float32)[None]
 
 
 def run_predict(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from striate import data, nn, optim, train, viz
 SHADES = " .:-=+*#%@"
 
 
-def build() -> nn.Module:
+def build() -> nn.Sequential:
     """Two convolutional stages for 8x8 images: x f32[N, 1, 8, 8] -> logits f32[N, 10]."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding="same"), nn.BatchNorm2d(16), nn.ReLU(),
