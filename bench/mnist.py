@@ -1,0 +1,78 @@
+"""Train a small ConvNet on MNIST: accuracy per epoch, and seconds.
+
+    python bench/mnist.py --data DIR [--epochs 3] [--out bench/results/mnist.md]
+
+DIR holds the four idx files. The plan runs on whatever backend `STRIATE_BACKEND` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import striate as st
+from striate import data, nn, optim, train
+from striate.config import settings
+from striate.target import cpu_count
+
+
+def build() -> nn.Sequential:
+    """x f32[N, 1, 28, 28] -> logits f32[N, 10]; 55,000 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(576, 10),
+    )  # fmt: skip
+
+
+def main() -> int:
+    """0 if the last accuracy is at least 98.5 %."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    st.random.seed(0)
+    to_numbers = data.Compose([data.ToFloat(255), data.Normalize([0.1307], [0.3081])])
+    loader = data.DataLoader(
+        data.mnist(args.data, "train"), 128, shuffle=True, transform=to_numbers
+    )
+    test = data.DataLoader(data.mnist(args.data, "test"), 500, transform=to_numbers)
+    net = build()
+    optimizer = optim.AdamW(net.parameters(), lr=1e-3)
+    schedule = optim.OneCycleLR(optimizer, 1e-2, args.epochs * len(loader))
+    start = time.perf_counter()
+    history = train.fit(
+        net, loader, loss=nn.CrossEntropyLoss(), optimizer=optimizer, schedule=schedule,
+        epochs=args.epochs, validation=test,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    accuracy = history.rows[-1]["val_accuracy"]
+    rows = "\n".join(
+        f"| {r['epoch']} | {r['loss']:.4f} | {r['val_accuracy']:.2%} | {r['seconds']:.0f} |"
+        for r in history.rows
+    )
+    report = (
+        f"# MNIST, {args.epochs} epochs\n\n"
+        f"`python bench/mnist.py --data DIR --epochs {args.epochs}`\n\n"
+        f"Backend {settings().backend}, NumPy {np.__version__}, Python {platform.python_version()}, "
+        f"{platform.machine()}, {cpu_count()} processors.\n\n"
+        f"| epoch | training loss | test accuracy | seconds |\n|---|---|---|---|\n{rows}\n\n"
+        f"Test accuracy {accuracy:.2%} after {seconds:.0f} s.\n"
+    )
+    print(report)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(report)
+    return 0 if accuracy >= 0.985 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
