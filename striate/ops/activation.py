@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, Literal, ParamSpec
 
-from striate.dtype import bfloat16, compute_dtype, float32
+from striate.dtype import bfloat16, compute_dtype, float32, promote
 from striate.errors import ShapeError
 from striate.ir.graph import Node
 from striate.ir.types import normalize_axis
@@ -127,9 +127,9 @@ def threshold(x: Operand, threshold: float, value: float) -> Node:
     return where(less_equal(x, threshold), value, x)
 
 
-def hardshrink(x: Operand, lambd: float = 0.5) -> Node:
+@_computed_wide
+def hardshrink(x: Node, lambd: float = 0.5) -> Node:
     """`x` where it is outside [-lambd, lambd], else 0."""
-    x = as_node(x)
     return where(less_equal(abs(x), lambd), 0, x)
 
 
@@ -168,7 +168,8 @@ def prelu(x: Operand, w: Operand) -> Node:
 
     Method: He, Zhang, Ren & Sun, "Delving deep into rectifiers" (2015).
     """
-    x, w = as_node(x), as_node(w)
+    x = as_node(x)
+    w = as_node(w, x.type.dtype)
     channels = x.shape[1] if x.ndim > 1 else 1
     if w.ndim > 1 or w.type.size not in (1, channels):
         raise ShapeError(f"prelu: w must be [1] or [{channels}] for x {x.type}, got {w.type}")
@@ -176,7 +177,10 @@ def prelu(x: Operand, w: Operand) -> Node:
         w = reshape(w, (channels, *[1] * (x.ndim - 2)))
     elif w.ndim:
         w = reshape(w, ())
-    return where(greater(x, 0), x, multiply(w, x))
+    dtype = promote(x.type.dtype, w.type.dtype)
+    dtype = dtype if dtype.is_floating else float32
+    x, w = cast(x, compute_dtype(dtype)), cast(w, compute_dtype(dtype))
+    return cast(where(greater(x, 0), x, multiply(w, x)), dtype)
 
 
 # ---- exponentials --------------------------------------------------------------------------
@@ -311,7 +315,8 @@ def hardswish(x: Node) -> Node:
     return divide(multiply(x, relu6(add(x, 3))), 6)
 
 
-def glu(x: Operand, axis: int = -1) -> Node:
+@_computed_wide
+def glu(x: Node, axis: int = -1) -> Node:
     """The first half of an axis times the sigmoid of the second: [*A, 2n, *B] -> [*A, n, *B].
 
     Raises:
@@ -320,7 +325,6 @@ def glu(x: Operand, axis: int = -1) -> Node:
     Method: Dauphin, Fan, Auli & Grangier, "Language modeling with gated convolutional networks"
     (2017).
     """
-    x = as_node(x)
     axis = normalize_axis("glu", axis, x.ndim)
     n, odd = divmod(x.shape[axis], 2)
     if odd:

@@ -15,11 +15,13 @@ import math
 
 import numpy as np
 
+from striate.dtype import compute_dtype
 from striate.ir.graph import Node, Value
 from striate.ops.elementwise import (
     add,
     aligned,
     boolean,
+    cast,
     divide,
     equal,
     floating,
@@ -155,8 +157,11 @@ def logaddexp(x: Operand, y: Operand) -> Node:
     1000.693
     """
     x, y = aligned("logaddexp", x, y, to_float=True)
+    dtype = x.type.dtype
+    x, y = cast(x, compute_dtype(dtype)), cast(y, compute_dtype(dtype))
     infinite = logical_and(equal(x, y), isinf(x))  # inf - inf must not reach a derivative
-    return where(infinite, x, soft_maximum(where(infinite, 0, x), where(infinite, 0, y)))
+    finite = soft_maximum(where(infinite, 0, x), where(infinite, 0, y))
+    return cast(where(infinite, x, finite), dtype)
 
 
 # ---- lengths and signs ---------------------------------------------------------------------
