@@ -130,6 +130,7 @@ from striate.nn.shape import (
     ReplicationPad2d as ReplicationPad2d,
     ReplicationPad3d as ReplicationPad3d,
     Unflatten as Unflatten,
+    Upsample as Upsample,
     ZeroPad1d as ZeroPad1d,
     ZeroPad2d as ZeroPad2d,
     ZeroPad3d as ZeroPad3d,

@@ -31,7 +31,7 @@ class _Activation(Module):
 
     def extra_repr(self) -> str:
         """The arguments by name."""
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self.arguments)
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.arguments)
 
 
 # ---- without arguments ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partialmethod
 from math import prod
+from typing import ClassVar, get_args
 
 from striate.core import api
 from striate.core.array import Array
@@ -17,12 +18,15 @@ from striate.dtype import float32
 from striate.errors import ShapeError
 from striate.nn.init import fan_in_uniform_
 from striate.nn.module import Module, Parameter
-from striate.ops.convolution import Ints, PaddingLike, per_axis
+from striate.ops.convolution import Ints, PaddingLike, pads_of, per_axis
 from striate.ops.padding import PadMode
 
 
 class _Convolution(Module):
     """What a convolution and its adjoint have in common: the arguments and the parameters."""
+
+    transposed: ClassVar[bool]
+    output_padding: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -30,14 +34,14 @@ class _Convolution(Module):
         in_channels: int,
         out_channels: int,
         kernel_size: Ints,
-        stride: Ints,
-        padding: PaddingLike,
-        dilation: Ints,
-        groups: int,
-        bias: bool,
-        padding_mode: PadMode,
-        weight_channels: tuple[int, int],
-        dtype: object,
+        stride: Ints = 1,
+        padding: PaddingLike = 0,
+        dilation: Ints = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PadMode = "zeros",
+        *,
+        dtype: object = float32,
     ) -> None:
         name = type(self).__name__
         if groups < 1 or in_channels % groups or out_channels % groups:
@@ -45,17 +49,22 @@ class _Convolution(Module):
                 f"{name}: in_channels {in_channels} and out_channels {out_channels} must divide "
                 f"into groups, got groups {groups}"
             )
+        if padding_mode not in get_args(PadMode):
+            raise ShapeError(
+                f"{name}: padding_mode {padding_mode!r} is not one of {get_args(PadMode)}"
+            )
         self.ndim = ndim
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = per_axis(name, "kernel_size", kernel_size, ndim, 1)
         self.stride = per_axis(name, "stride", stride, ndim, 1)
-        self.padding = padding
         self.dilation = per_axis(name, "dilation", dilation, ndim, 1)
+        pads_of(name, padding, (1,) * ndim, self.kernel_size, self.stride, self.dilation)  # valid?
+        self.padding = padding
         self.groups = groups
         self.padding_mode = padding_mode
-        k, c = weight_channels
-        self.weight = Parameter(zeros((k, c, *self.kernel_size), dtype))
+        k, c = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
+        self.weight = Parameter(zeros((k, c // groups, *self.kernel_size), dtype))
         self.bias = Parameter(zeros(out_channels, dtype)) if bias else None
         self.reset_parameters()
 
@@ -80,23 +89,21 @@ class _Convolution(Module):
 
     def extra_repr(self) -> str:
         """PyTorch's."""
-        parts = [
+        padding = self.padding
+        padding = (padding,) * self.ndim if isinstance(padding, int) else padding
+        zeros, ones = (0,) * self.ndim, (1,) * self.ndim
+        shown = {
+            "padding": (padding, zeros),
+            "dilation": (self.dilation, ones),
+            "output_padding": (self.output_padding or zeros, zeros),
+            "groups": (self.groups, 1),
+            "bias": (self.bias is not None, True),
+            "padding_mode": (self.padding_mode, "zeros"),
+        }
+        return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}"
-        ]
-        if self.padding != 0:
-            padding = self.padding
-            padding = (padding,) * self.ndim if isinstance(padding, int) else padding
-            parts.append(f"padding={padding}")
-        if self.dilation != (1,) * self.ndim:
-            parts.append(f"dilation={self.dilation}")
-        if self.groups != 1:
-            parts.append(f"groups={self.groups}")
-        if self.bias is None:
-            parts.append("bias=False")
-        if self.padding_mode != "zeros":
-            parts.append(f"padding_mode={self.padding_mode}")
-        return ", ".join(parts)
+        ) + "".join(f", {name}={v}" for name, (v, default) in shown.items() if v != default)
 
 
 class Conv(_Convolution):
@@ -104,6 +111,9 @@ class Conv(_Convolution):
 
     Args:
         ndim: number of spatial axes; `Conv1d`, `Conv2d` and `Conv3d` fix it.
+        in_channels, out_channels: C and K.
+        kernel_size, stride, padding, dilation, groups, padding_mode: of the convolution.
+        bias: whether to add one.
         dtype: of the parameters.
 
     Raises:
@@ -113,35 +123,7 @@ class Conv(_Convolution):
     (1, 3, 2, 2, 2, 2)
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Ints,
-        stride: Ints = 1,
-        padding: PaddingLike = 0,
-        dilation: Ints = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PadMode = "zeros",
-        *,
-        dtype: object = float32,
-    ) -> None:
-        super().__init__(
-            ndim,
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            (out_channels, in_channels // max(1, groups)),
-            dtype,
-        )
+    transposed = False
 
     def forward(self, x: Array) -> Array:
         """x: [N, C, *I] or [C, *I] -> [N, K, *O] or [K, *O]."""
@@ -194,6 +176,8 @@ class ConvTranspose(_Convolution):
     (1, 3, 10, 10)
     """
 
+    transposed = True
+
     def __init__(
         self,
         ndim: int,
@@ -211,19 +195,9 @@ class ConvTranspose(_Convolution):
         dtype: object = float32,
     ) -> None:
         super().__init__(
-            ndim,
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            (in_channels, out_channels // max(1, groups)),
-            dtype,
-        )
+            ndim, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, dtype=dtype,
+        )  # fmt: skip
         self.output_padding = per_axis(
             type(self).__name__, "output_padding", output_padding, ndim, 0
         )
@@ -241,10 +215,8 @@ class ConvTranspose(_Convolution):
             least = self._run(x, (0,) * self.ndim).shape[-self.ndim :]
             wanted = tuple(output_size)[-self.ndim :]
             extra = tuple(o - n for o, n in zip(wanted, least, strict=True))
-            if any(
-                not 0 <= e < max(s, d)
-                for e, s, d in zip(extra, self.stride, self.dilation, strict=True)
-            ):
+            limits = zip(extra, self.stride, self.dilation, strict=True)
+            if any(not 0 <= e < max(s, d) for e, s, d in limits):
                 raise ShapeError(
                     f"{type(self).__name__}: output_size must be {least} or larger by less than "
                     f"the stride {self.stride}, got {wanted}"
@@ -263,12 +235,6 @@ class ConvTranspose(_Convolution):
             groups=self.groups,
             padding_mode=self.padding_mode,
         )
-
-    def extra_repr(self) -> str:
-        """PyTorch's."""
-        shown = super().extra_repr()
-        extra = self.output_padding
-        return f"{shown}, output_padding={extra}" if any(extra) else shown
 
 
 class ConvTranspose1d(ConvTranspose):

@@ -16,7 +16,7 @@ class _Loss(Module):
 
     fn: ClassVar[Callable[..., Array]]
 
-    def __init__(self, reduction: Reduction = "mean") -> None:
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
         self._set(reduction=reduction)
 
     def _set(self, **arguments: Any) -> None:
@@ -44,6 +44,7 @@ class CrossEntropyLoss(_Loss):
     def __init__(
         self,
         weight: Any = None,
+        *,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
         label_smoothing: float = 0.0,
@@ -62,7 +63,7 @@ class NLLLoss(_Loss):
     fn = staticmethod(losses.nll_loss)
 
     def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: Reduction = "mean"
+        self, weight: Any = None, *, ignore_index: int = -100, reduction: Reduction = "mean"
     ) -> None:
         self._set(weight=weight, ignore_index=ignore_index, reduction=reduction)
 
@@ -73,7 +74,7 @@ class BCEWithLogitsLoss(_Loss):
     fn = staticmethod(losses.binary_cross_entropy_with_logits)
 
     def __init__(
-        self, weight: Any = None, reduction: Reduction = "mean", pos_weight: Any = None
+        self, weight: Any = None, *, reduction: Reduction = "mean", pos_weight: Any = None
     ) -> None:
         self._set(weight=weight, reduction=reduction, pos_weight=pos_weight)
 
@@ -83,7 +84,7 @@ class BCELoss(_Loss):
 
     fn = staticmethod(losses.binary_cross_entropy)
 
-    def __init__(self, weight: Any = None, reduction: Reduction = "mean") -> None:
+    def __init__(self, weight: Any = None, *, reduction: Reduction = "mean") -> None:
         self._set(weight=weight, reduction=reduction)
 
 
@@ -104,7 +105,7 @@ class SmoothL1Loss(_Loss):
 
     fn = staticmethod(losses.smooth_l1_loss)
 
-    def __init__(self, reduction: Reduction = "mean", beta: float = 1.0) -> None:
+    def __init__(self, *, reduction: Reduction = "mean", beta: float = 1.0) -> None:
         self._set(reduction=reduction, beta=beta)
 
 
@@ -113,7 +114,7 @@ class HuberLoss(_Loss):
 
     fn = staticmethod(losses.huber_loss)
 
-    def __init__(self, reduction: Reduction = "mean", delta: float = 1.0) -> None:
+    def __init__(self, *, reduction: Reduction = "mean", delta: float = 1.0) -> None:
         self._set(reduction=reduction, delta=delta)
 
 
@@ -144,6 +145,6 @@ class FocalLoss(_Loss):
     fn = staticmethod(losses.sigmoid_focal_loss)
 
     def __init__(
-        self, alpha: float = 0.25, gamma: float = 2.0, reduction: Reduction = "mean"
+        self, alpha: float = 0.25, gamma: float = 2.0, *, reduction: Reduction = "mean"
     ) -> None:
         self._set(alpha=alpha, gamma=gamma, reduction=reduction)

@@ -61,6 +61,7 @@ def cross_entropy(
     logits: Any,
     target: Any,
     weight: Any = None,
+    *,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
@@ -117,6 +118,7 @@ def nll_loss(
     log_probabilities: Any,
     target: Any,
     weight: Any = None,
+    *,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
 ) -> Array:
@@ -172,6 +174,7 @@ def _nll(
         raise ShapeError(
             f"{op}: labels for {log_p.type} must have shape {expected}, got {target.type}"
         )
+    _check_labels(op, target, classes, ignore_index)
     valid = target != ignore_index
     label = api.where(valid, target, 0).astype("int64")
     label = api.where(label < 0, label - classes, label)  # below -C: an IndexError, not class C - 1
@@ -182,6 +185,23 @@ def _nll(
         one = one * api.take(each, label.reshape(-1)).reshape(*expected)
     nll = api.where(valid, -api.squeeze(picked, axis) * one, 0.0)
     return nll, _Used(valid, one)
+
+
+def _check_labels(op: str, target: Array, classes: int, ignore_index: int) -> None:
+    """Say at once what the op would say when it runs, if the labels are known already.
+
+    Raises:
+        IndexError: a label is outside [0, classes) and not `ignore_index`.
+    """
+    known = target.node.data
+    if known is None:
+        return
+    wrong = known[((known < 0) | (known >= classes)) & (known != ignore_index)]
+    if wrong.size:
+        raise IndexError(
+            f"{op}: label {wrong.flat[0]} is outside [0, {classes}), the classes of the logits, "
+            f"and is not ignore_index {ignore_index}"
+        )
 
 
 def _weighted(op: str, loss: Array, used: _Used, reduction: str) -> Array:
@@ -197,6 +217,7 @@ def binary_cross_entropy_with_logits(
     logits: Any,
     target: Any,
     weight: Any = None,
+    *,
     reduction: Reduction = "mean",
     pos_weight: Any = None,
 ) -> Array:
@@ -227,7 +248,7 @@ def _like(v: Any, x: Array) -> Array:
 
 
 def binary_cross_entropy(
-    probabilities: Any, target: Any, weight: Any = None, reduction: Reduction = "mean"
+    probabilities: Any, target: Any, weight: Any = None, *, reduction: Reduction = "mean"
 ) -> Array:
     """-(t * log(p) + (1 - t) * log(1 - p)), each logarithm at least -100.
 
@@ -259,6 +280,7 @@ def sigmoid_focal_loss(
     target: Any,
     alpha: float = 0.25,
     gamma: float = 2.0,
+    *,
     reduction: Reduction = "none",
 ) -> Array:
     """Binary cross-entropy times (1 - p_t) ** gamma: easy examples count little (Lin et al. 2017).
@@ -343,7 +365,7 @@ def dice_loss(
 # ---- distances -----------------------------------------------------------------------------
 
 
-def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Array:
+def mse_loss(x: Any, target: Any, *, reduction: Reduction = "mean") -> Array:
     """(x - target) ** 2.
 
     Raises:
@@ -356,7 +378,7 @@ def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Array:
     return _reduce("mse_loss", api.square(x - target), reduction)
 
 
-def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Array:
+def l1_loss(x: Any, target: Any, *, reduction: Reduction = "mean") -> Array:
     """|x - target|.
 
     Raises:
@@ -366,7 +388,7 @@ def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Array:
     return _reduce("l1_loss", api.abs(x - target), reduction)
 
 
-def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0) -> Array:
+def huber_loss(x: Any, target: Any, *, reduction: Reduction = "mean", delta: float = 1.0) -> Array:
     """d ** 2 / 2 where d = |x - target| is below delta, else delta * (d - delta / 2).
 
     Raises:
@@ -380,7 +402,9 @@ def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float 
     return _reduce("huber_loss", loss, reduction)
 
 
-def smooth_l1_loss(x: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0) -> Array:
+def smooth_l1_loss(
+    x: Any, target: Any, *, reduction: Reduction = "mean", beta: float = 1.0
+) -> Array:
     """The Huber loss with delta = beta, divided by beta; for beta = 0 the L1 loss.
 
     Raises:
@@ -389,5 +413,5 @@ def smooth_l1_loss(x: Any, target: Any, reduction: Reduction = "mean", beta: flo
     if beta < 0:
         raise ShapeError(f"smooth_l1_loss: beta must be >= 0, got {beta}")
     if beta == 0:
-        return l1_loss(x, target, reduction)
-    return huber_loss(x, target, reduction, beta) / beta
+        return l1_loss(x, target, reduction=reduction)
+    return huber_loss(x, target, reduction=reduction, delta=beta) / beta

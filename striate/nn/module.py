@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABCMeta
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from inspect import Signature, signature
 from itertools import chain
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -82,6 +83,11 @@ class IncompatibleKeys(NamedTuple):
 
 class _ModuleType(ABCMeta):
     """Marks a module as constructed when the outermost `__init__` has returned."""
+
+    @property
+    def __signature__(cls) -> Signature:
+        whole = signature(cls.__init__)  # type: ignore[misc]
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         module = super().__call__(*args, **kwargs)

@@ -85,6 +85,7 @@ class _RunningNorm(Module):
         momentum: float | None,
         affine: bool,
         track_running_stats: bool,
+        bias: bool,
         dtype: object,
     ) -> None:
         self.num_features = num_features
@@ -93,7 +94,7 @@ class _RunningNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.weight = Parameter(ones(num_features, dtype)) if affine else None
-        self.bias = Parameter(zeros(num_features, dtype)) if affine else None
+        self.bias = Parameter(zeros(num_features, dtype)) if affine and bias else None
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros(num_features, dtype) if tracked else None)
         self.register_buffer("running_var", ones(num_features, dtype) if tracked else None)
@@ -152,7 +153,7 @@ class _RunningNorm(Module):
         """PyTorch's."""
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -167,6 +168,7 @@ class BatchNorm(_RunningNorm):
         eps: added to the variance.
         momentum: share of the new batch in the running moments; None averages all batches.
         affine: whether there are `weight` and `bias` [C].
+        bias: False for no `bias`.
         track_running_stats: False normalises by the batch always.
         dtype: of parameters and buffers.
 
@@ -184,9 +186,10 @@ class BatchNorm(_RunningNorm):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        bias: bool = True,
         dtype: object = float32,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, dtype)
 
     def forward(self, x: Array) -> Array:
         """x: [N, C, *I] -> the same.
@@ -232,6 +235,7 @@ class InstanceNorm(_RunningNorm):
         eps: added to the variance.
         momentum: share of the new batch in the running moments.
         affine: whether there are `weight` and `bias` [C].
+        bias: False for no `bias`.
         track_running_stats: whether to keep running moments, and normalise by them in
             evaluation mode.
         dtype: of parameters and buffers.
@@ -248,9 +252,12 @@ class InstanceNorm(_RunningNorm):
         affine: bool = False,
         track_running_stats: bool = False,
         *,
+        bias: bool = True,
         dtype: object = float32,
     ) -> None:
-        super().__init__(num_features, eps, momentum or 0.0, affine, track_running_stats, dtype)
+        super().__init__(
+            num_features, eps, momentum or 0.0, affine, track_running_stats, bias, dtype
+        )
 
     def forward(self, x: Array) -> Array:
         """x: [N, C, *I] or [C, *I] -> the same.
@@ -300,6 +307,7 @@ class GroupNorm(Module):
         num_channels: C.
         eps: added to the variance.
         affine: whether there are `weight` and `bias` [C].
+        bias: False for no `bias`.
         dtype: of the parameters.
 
     >>> st.nn.GroupNorm(2, 6)(st.ones((2, 6, 4))).shape
@@ -313,6 +321,7 @@ class GroupNorm(Module):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        bias: bool = True,
         dtype: object = float32,
     ) -> None:
         if num_groups < 1 or num_channels % num_groups:
@@ -324,7 +333,7 @@ class GroupNorm(Module):
         self.eps = eps
         self.affine = affine
         self.weight = Parameter(ones(num_channels, dtype)) if affine else None
-        self.bias = Parameter(zeros(num_channels, dtype)) if affine else None
+        self.bias = Parameter(zeros(num_channels, dtype)) if affine and bias else None
 
     def forward(self, x: Array) -> Array:
         """x: [N, C, *I] -> the same."""
@@ -339,7 +348,10 @@ class GroupNorm(Module):
 
     def extra_repr(self) -> str:
         """PyTorch's."""
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 class LayerNorm(Module):
@@ -389,7 +401,8 @@ class LayerNorm(Module):
     def extra_repr(self) -> str:
         """PyTorch's."""
         return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         )
 
 

@@ -10,6 +10,7 @@ from striate.core.array import Array
 from striate.errors import ShapeError
 from striate.ir.types import normalize_axis
 from striate.nn.module import Module
+from striate.ops.resize import Mode
 
 
 class Flatten(Module):
@@ -81,6 +82,52 @@ class PixelUnshuffle(Module):
     def extra_repr(self) -> str:
         """PyTorch's."""
         return f"downscale_factor={self.downscale_factor}"
+
+
+class Upsample(Module):
+    """Resizing to `size`, or by `scale_factor`; see `st.resize`.
+
+    Args:
+        size: of the output, per spatial axis or one for all.
+        scale_factor: instead of `size`.
+        mode: "nearest", "linear", "bilinear", "trilinear", "bicubic", "area" or "nearest-exact".
+        align_corners: whether the first and last elements keep their places.
+
+    >>> st.nn.Upsample(scale_factor=2)(st.ones((1, 3, 4, 4))).shape
+    (1, 3, 8, 8)
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+        mode: Mode = "nearest",
+        align_corners: bool | None = None,
+    ) -> None:
+        if (size is None) == (scale_factor is None):
+            raise ShapeError(
+                f"Upsample: wants one of size and scale_factor, got {size} and {scale_factor}"
+            )
+        self.size = size
+        self.scale_factor = scale_factor
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def forward(self, x: Array) -> Array:
+        """x: [N, C, *I] -> [N, C, *O]."""
+        return api.resize(
+            x,
+            self.size,
+            scale=self.scale_factor,
+            mode=self.mode,
+            align_corners=bool(self.align_corners),
+        )
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        by_size = self.scale_factor is None
+        target = f"size={self.size}" if by_size else f"scale_factor={self.scale_factor}"
+        return f"{target}, mode={self.mode!r}"
 
 
 # ---- padding -------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ NORMS: list[Row] = [
     ("BatchNorm2d", (5,), {"eps": 1e-2, "momentum": 0.3, "affine": False}, (3, 5, 4, 6)),
     ("BatchNorm2d", (5,), {"track_running_stats": False}, (3, 5, 4, 6)),
     ("BatchNorm3d", (5,), {"momentum": None}, (2, 5, 3, 4, 2)),
+    ("BatchNorm2d", (5,), {"bias": False}, (3, 5, 4, 6)),
     ("InstanceNorm1d", (5,), {"affine": True}, (3, 5, 8)),
     ("InstanceNorm1d", (5,), {"track_running_stats": True}, (5, 8)),
     ("InstanceNorm2d", (5,), {}, (3, 5, 4, 6)),
@@ -129,6 +130,10 @@ SHAPES: list[Row] = [
     ("Unflatten", (1, (2, 3)), {}, (2, 6, 4)),
     ("PixelShuffle", (2,), {}, (2, 8, 3, 4)),
     ("PixelUnshuffle", (2,), {}, (2, 2, 4, 6)),
+    ("Upsample", (), {"scale_factor": 2}, (2, 3, 4)),
+    ("Upsample", ((5, 7),), {"mode": "bilinear"}, (2, 3, 4, 5)),
+    ("Upsample", (), {"scale_factor": 1.5, "mode": "bicubic", "align_corners": True}, (2, 3, 4, 5)),
+    ("Upsample", (), {"scale_factor": (2, 1, 3), "mode": "trilinear"}, (2, 3, 4, 5, 3)),
     ("ZeroPad1d", (2,), {}, (2, 3, 4)),
     ("ZeroPad2d", ((1, 2, 3, -1),), {}, (2, 3, 4, 5)),
     ("ZeroPad3d", (1,), {}, (2, 3, 4, 5, 3)),
@@ -223,7 +228,7 @@ def test_layer(row: Row, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize("row", [r for r in NORMS if "Norm" in r[0]][:11], ids=label)
+@pytest.mark.parametrize("row", [r for r in NORMS if r[0][:5] in ("Batch", "Insta")], ids=label)
 def test_running_statistics_after_three_steps(row: Row, jit: bool) -> None:
     theirs, ours = pair(row, "float64")
     for seed in range(3):
@@ -320,10 +325,7 @@ def test_containers_have_the_same_keys_and_repr() -> None:
     assert list(theirs.state_dict()) == list(ours.state_dict())
     assert [n for n, _ in theirs.named_modules()] == [n for n, _ in ours.named_modules()]
     assert [n for n, _ in theirs.named_parameters()] == [n for n, _ in ours.named_parameters()]
-    drop = ", bias=True"  # newer norms say it too
-    assert repr(theirs[1]) == repr(ours[1])
-    assert repr(theirs[0].layers[0]) == repr(ours[0].layers[0])
-    assert repr(theirs[0].norm).replace(drop, "") == repr(ours[0].norm)
+    assert repr(theirs) == repr(ours)
 
 
 # ---- initialisers: the same distributions --------------------------------------------------
