@@ -14,9 +14,9 @@ class _Indexed(Module):
     """Children named "0", "1", ...; what a chain and a list have in common."""
 
     def _replace(self, modules: Iterable[Module]) -> None:
+        renumbered = {str(i): module for i, module in enumerate(modules)}
         self._modules.clear()
-        for i, module in enumerate(modules):
-            self._modules[str(i)] = module
+        self._modules.update(renumbered)
         self._changed()
 
     def _key(self, index: int) -> str:

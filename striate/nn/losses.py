@@ -175,8 +175,9 @@ def _nll(
             f"{op}: labels for {log_p.type} must have shape {expected}, got {target.type}"
         )
     _check_labels(op, target, classes, ignore_index)
-    valid = target != ignore_index
-    label = api.where(valid, target, 0).astype("int64")
+    label = target.astype("int64")
+    valid = label != ignore_index
+    label = api.where(valid, label, 0)
     label = api.where(label < 0, label - classes, label)  # below -C: an IndexError, not class C - 1
     picked = api.take_along_axis(log_p, api.expand_dims(label, axis), axis)
     one = valid.astype(log_p.dtype)
