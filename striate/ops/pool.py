@@ -26,7 +26,7 @@ from striate.ops.elementwise import BFLOAT16, add, floor_divide, multiply, remai
 from striate.ops.index import scatter_add, take_along_axis
 from striate.ops.movement import reshape
 from striate.ops.operand import Operand, as_node
-from striate.ops.pool_window import Pooling, channels_in_front, pooling
+from striate.ops.pool_window import Pooling, channels_in_front, pooling, rank_of
 from striate.ops.window import Window
 
 CHUNK_BYTES = 1 << 20  # of input at a time: about what stays in L2
@@ -238,7 +238,7 @@ def max_unpool(
     window: Ints,
     stride: Ints | None = None,
     padding: PaddingLike = 0,
-    output_size: Sequence[int] | None = None,
+    output_size: Ints | None = None,
     data_format: str = "NCHW",
 ) -> Node:
     """Zeros with every value at its index: the partial inverse of `max_pool`.
@@ -251,8 +251,8 @@ def max_unpool(
         x: [N, C, *I], or [C, *I] without a batch, with a tuple as `window`.
         indices: integers of the shape of x, flat indices into the spatial axes of the result.
         window, stride, padding: those of the max_pool; strides default to the window.
-        output_size: spatial sizes of the result (or its whole shape), less than one stride from
-            (I - 1) * stride - lo - hi + window, which is the default.
+        output_size: spatial sizes of the result, one for all, or its whole shape; less than one
+            stride from (I - 1) * stride - lo - hi + window, which is the default.
         data_format: `"NCHW"` or `"NHWC"`, or its 1-D and 3-D kin.
 
     Returns:
@@ -304,7 +304,7 @@ def _unpooled_sizes(
     x: Node,
     sizes: tuple[int, ...],
     strides: tuple[int, ...],
-    output_size: Sequence[int],
+    output_size: Ints,
     first: bool,
 ) -> tuple[int, ...]:
     """The spatial part of the `output_size` that was asked for; x is as the caller gave it.
@@ -312,14 +312,14 @@ def _unpooled_sizes(
     Raises:
         ShapeError: it has the wrong length, or is a stride or more from `sizes`.
     """
-    rank, wanted = len(sizes), tuple(output_size)
-    if len(wanted) == x.ndim:  # the whole shape
+    rank = len(sizes)
+    wanted = output_size
+    if isinstance(wanted, Sequence) and len(wanted) == x.ndim:  # the whole shape
         lead = x.ndim - rank  # axes beside the spatial ones
         wanted = wanted[lead:] if first else wanted[lead - 1 : -1]
-    if len(wanted) != rank:
+    elif rank_of("max_unpool", "output_size", wanted, rank) != rank:
         raise ShapeError(
-            f"max_unpool: output_size has {len(output_size)} values, wants {rank} or {x.ndim} "
-            f"for x {x.type}"
+            f"max_unpool: output_size {wanted} must have {rank} values, or {x.ndim} for x {x.type}"
         )
     wanted = per_axis("max_unpool", "output_size", wanted, rank)
     for axis, (n, size, s) in enumerate(zip(wanted, sizes, strides, strict=True)):

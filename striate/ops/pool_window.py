@@ -79,8 +79,8 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def rank_of(op: str, name: str, value: object, x: Node, or_none: bool) -> int:
-    """The number of spatial axes: that of a tuple, else x.ndim - 2.
+def rank_of(op: str, name: str, value: object, rank: int, or_none: bool = False) -> int:
+    """The number of spatial axes that `value` says: its length, or `rank` if it is for all axes.
 
     Raises:
         DTypeError: `value` is neither an integer nor a sequence.
@@ -88,7 +88,7 @@ def rank_of(op: str, name: str, value: object, x: Node, or_none: bool) -> int:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return len(value)
     if isinstance(value, int | np.integer) or (value is None and or_none):
-        return x.ndim - 2
+        return rank
     raise DTypeError(f"{op}: {name} must be an integer or a tuple of integers, got {value!r}")
 
 
@@ -102,7 +102,7 @@ def channels_in_front(
         DTypeError: `value` is neither an integer nor a sequence.
     """
     x = as_node(x)
-    rank = rank_of(op, name, value, x, or_none)
+    rank = rank_of(op, name, value, x.ndim - 2, or_none)
     if rank < 1 or x.ndim not in (rank + 1, rank + 2):
         if rank >= 1 and isinstance(value, Sequence):
             wanted = (

@@ -114,6 +114,11 @@ def test_unpool_puts_values_back() -> None:
     np.testing.assert_array_equal(one, y[0])
 
 
+def test_unpool_one_size_for_all_axes() -> None:
+    pair = st.max_pool(np.ones((1, 1, 6, 6)), 2, return_indices=True)
+    assert st.max_unpool(*pair, 2, output_size=7).shape == (1, 1, 7, 7)
+
+
 def test_unpool_same_padding_gives_the_size_back() -> None:
     x = np.random.default_rng(10).normal(size=(1, 1, 8))
     values, indices = st.max_pool(x, 3, stride=2, padding="same", return_indices=True)

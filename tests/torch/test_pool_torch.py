@@ -34,9 +34,9 @@ def draw(rng: np.random.Generator, kind: str) -> Pair:
     theirs = getattr(F, f"{kind}_pool{rank}d")
     if kind.startswith("adaptive"):
         outs = tuple(int(v) for v in rng.integers(1, 7, rank))
-        ours = st.adaptive_avg_pool if kind == "adaptive_avg" else st.adaptive_max_pool
+        adaptive: Any = st.adaptive_avg_pool if kind == "adaptive_avg" else st.adaptive_max_pool
         shape = (*lead, *(int(v) for v in rng.integers(1, 7, rank)))
-        return lambda x: ours(x, outs), lambda x: theirs(x, outs), shape
+        return lambda x: adaptive(x, outs), lambda x: theirs(x, outs), shape
     window = tuple(int(v) for v in rng.integers(1, 4, rank))
     stride = tuple(int(v) for v in rng.integers(1, 4, rank))
     dilation = tuple(int(v) for v in rng.integers(1, 3, rank)) if kind == "max" else (1,) * rank
@@ -61,6 +61,7 @@ def draw(rng: np.random.Generator, kind: str) -> Pair:
             shape,
         )
     options["padding"] = padding
+    ours: Any
     if kind == "max":
         options["dilation"] = dilation
         ours = st.max_pool
@@ -115,7 +116,11 @@ def test_indices(rank: int) -> None:
         x = rng.integers(-2, 3, (2, 2, *rng.integers(3, 7, rank))).astype(np.float64)
         outs = tuple(int(v) for v in rng.integers(1, 8, rank))
         dilation, padding = int(rng.integers(1, 3)), int(rng.integers(0, 2))
-        options = {"stride": int(rng.integers(1, 3)), "padding": padding, "dilation": dilation}
+        options: dict[str, Any] = {
+            "stride": int(rng.integers(1, 3)),
+            "padding": padding,
+            "dilation": dilation,
+        }
         pairs = [
             (
                 st.max_pool(x, 2, return_indices=True, **options),
