@@ -21,7 +21,7 @@ from striate.ir.graph import Node, constant
 from striate.ir.types import normalize_axes
 from striate.ops.elementwise import add, cast, divide, less, less_equal, multiply
 from striate.ops.functions import cos, floor, log, sqrt
-from striate.ops.movement import zeros
+from striate.ops.movement import broadcast_to, zeros
 from striate.ops.operand import Operand, as_node
 from striate.ops.random import random_uniform
 from striate.ops.rearrange import stack
@@ -180,10 +180,14 @@ def bernoulli(
         dtype: of the result.
         generator: the source; the default generator if None.
 
+    Raises:
+        ShapeError: p does not broadcast to `shape`.
+
     >>> st.random.bernoulli(4, 1.0).numpy()
     array([ True,  True,  True,  True])
     """
-    return Array(cast(less(_draw("bernoulli", shape, float32, generator), p), dtype))
+    u = _draw("bernoulli", shape, float32, generator)
+    return Array(cast(less(u, broadcast_to(as_node(p, float32), u.shape)), dtype))
 
 
 # ---- regularisation ------------------------------------------------------------------------
