@@ -62,8 +62,8 @@ def main() -> int:
     report = (
         f"# MNIST, {args.epochs} epochs\n\n"
         f"`python bench/mnist.py --data DIR --epochs {args.epochs}`\n\n"
-        f"Backend {settings().backend}, NumPy {np.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {cpu_count()} processors.\n\n"
+        f"Backend {settings().backend}, NumPy {np.__version__}, "
+        f"Python {platform.python_version()}, {platform.machine()}, {cpu_count()} processors.\n\n"
         f"| epoch | training loss | test accuracy | seconds |\n|---|---|---|---|\n{rows}\n\n"
         f"Test accuracy {accuracy:.2%} after {seconds:.0f} s.\n"
     )

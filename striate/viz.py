@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import ShapeError, StriateError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+Figure = Any  # matplotlib.figure.Figure
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -28,10 +27,10 @@ def _figure(width: float, height: float) -> Figure:
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure as Empty
     except ImportError as error:
         raise StriateError("viz: pictures need matplotlib: pip install 'striate[viz]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Empty(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
