@@ -27,6 +27,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from striate.dtype import int32, int64
 from striate.errors import DTypeError, ShapeError
+from striate.ir.arguments import integer
 from striate.ir.graph import Cotangents, Node, Op, Value, apply
 from striate.ir.types import TensorType
 from striate.ops.elementwise import BFLOAT16, add
@@ -44,6 +45,11 @@ class ConvSpec:
     Attributes:
         batch, groups, in_features, out_features: N, G, C, K; features are per group.
         windows: one `Window` per spatial axis; none is a batched matrix product.
+
+    Raises:
+        DTypeError: a size is not an integer, or `windows` not a tuple of windows.
+        ShapeError: a size is negative.
+        RangeError: a size is beyond 2**63 - 1.
     """
 
     batch: int
@@ -51,6 +57,14 @@ class ConvSpec:
     in_features: int
     out_features: int
     windows: tuple[Window, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "groups", "in_features", "out_features"):
+            size = integer("ConvSpec", name, getattr(self, name), 0)
+            object.__setattr__(self, name, size)
+        windows = self.windows
+        if not isinstance(windows, tuple) or not all(isinstance(t, Window) for t in windows):
+            raise DTypeError(f"ConvSpec: windows must be a tuple of Window, got {windows!r}")
 
     @property
     def lhs_shape(self) -> tuple[int, ...]:
@@ -161,9 +175,7 @@ def _reference(spec: ConvSpec, x: Value, w: Value) -> Value:
     y = np.zeros(spec.out_shape, x.dtype)
     if 0 in y.shape or 0 in x.shape or 0 in w.shape:
         return y.astype(stored, copy=False)
-    for phases in itertools.product(*(t.phases() for t in spec.windows)):
-        if any(f.window is None for f in phases):
-            continue
+    for phases in itertools.product(*(t.live_phases() for t in spec.windows)):
         out: Index = (*_LEAD, *(f.out for f in phases))
         taps: Index = (*_LEAD, *(f.kernel or slice(0) for f in phases))
         windows = tuple(f.window for f in phases if f.window is not None)

@@ -8,20 +8,19 @@ Here every way to say a convolution is normalised, once, to the primitive of `op
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
-
-import numpy as np
 
 from striate.dtype import promote
 from striate.errors import DTypeError, RangeError, ShapeError
+from striate.ir.arguments import LIMIT, as_integer, integer, integers, pair
 from striate.ir.graph import Node
 from striate.ops.conv import ConvSpec, conv, conv_lhs_adjoint
 from striate.ops.elementwise import add, cast
 from striate.ops.movement import reshape, transpose
 from striate.ops.operand import Operand, as_node
 from striate.ops.padding import PadMode, fold_axis, pad_axis
-from striate.ops.window import LIMIT, Window
+from striate.ops.window import Window
 
 Ints = int | Sequence[int]
 PaddingString = Literal["valid", "same", "same_lower", "causal"]
@@ -41,19 +40,15 @@ def per_axis(
         DTypeError: a value is not an integer.
         RangeError: a value is beyond 64-bit signed integers.
     """
-    values = [value] * rank if isinstance(value, int | np.integer) else list(value)
+    number = as_integer(value)
+    if number is not None:
+        return (integer(op, name, number, least),) * rank
+    values = integers(op, name, value, least)
     if len(values) == 1:
-        values = values * rank
+        return values * rank
     if len(values) != rank:
         raise ShapeError(f"{op}: {name} has {len(values)} values for {rank} spatial axes: {value}")
-    for v in values:
-        if isinstance(v, bool) or not isinstance(v, int | np.integer):
-            raise DTypeError(f"{op}: {name} must be integers, got {v!r}")
-        if abs(v) > LIMIT:
-            raise RangeError(f"{op}: {name} {v} is beyond the limit {LIMIT} (2**63 - 1)")
-        if least is not None and v < least:
-            raise ShapeError(f"{op}: {name} must be >= {least}, got {value}")
-    return tuple(int(v) for v in values)
+    return values
 
 
 def pads_of(
@@ -68,6 +63,8 @@ def pads_of(
 
     Raises:
         ShapeError: an unknown string, or the wrong number of values.
+        DTypeError: a value is not an integer.
+        RangeError: a value is beyond 64-bit signed integers.
     """
     rank = len(sizes)
     if isinstance(padding, str):
@@ -86,13 +83,12 @@ def pads_of(
             small, large = total // 2, total - total // 2
             pads.append((small, large) if padding == "same" else (large, small))
         return pads
-    values = [padding] if isinstance(padding, int | np.integer) else list(padding)
-    if values and all(isinstance(v, Sequence) for v in values):
-        if len(values) not in (1, rank) or any(len(v) != 2 for v in values):  # type: ignore[arg-type]
-            raise ShapeError(f"{op}: padding wants {rank} pairs (lo, hi), got {padding}")
-        lows = per_axis(op, "padding", [v[0] for v in values], rank)  # type: ignore[index]
-        highs = per_axis(op, "padding", [v[1] for v in values], rank)  # type: ignore[index]
-        return list(zip(lows, highs, strict=True))
+    if isinstance(padding, Iterable):
+        values = list(padding)
+        if values and all(isinstance(v, Iterable) for v in values):
+            if len(values) not in (1, rank):
+                raise ShapeError(f"{op}: padding wants {rank} pairs (lo, hi), got {padding}")
+            return [pair(op, "padding", v) for v in values * (rank if len(values) == 1 else 1)]
     both = per_axis(op, "padding", padding, rank)  # type: ignore[arg-type]
     return [(p, p) for p in both]
 
@@ -106,10 +102,11 @@ def channels_first(op: str, data_format: str, rank: int) -> bool:
     axes = {1: ("W", "L"), 2: ("HW",), 3: ("DHW",)}.get(rank, ())
     first = {"NCHW", "NC", "NC..."} | {f"NC{a}" for a in axes}
     last = {"NHWC", "N...C"} | {f"N{a}C" for a in axes}
-    if data_format in first:
-        return True
-    if data_format in last:
-        return False
+    if isinstance(data_format, str):
+        if data_format in first:
+            return True
+        if data_format in last:
+            return False
     raise ShapeError(
         f"{op}: data_format {data_format!r} is not one of {sorted(first | last)} for {rank} "
         "spatial axes"
@@ -124,7 +121,7 @@ def move_channels(x: Node, first: bool) -> Node:
 
 
 def _operands(
-    op: str, x: Operand, w: Operand, groups: int, data_format: str
+    op: str, x: Operand, w: Operand, data_format: str
 ) -> tuple[Node, Node, int, bool, bool]:
     """(x [N, C, *I], w, rank, whether x was channels-first, whether it had no batch axis)."""
     x, w = as_node(x), as_node(w)
@@ -141,8 +138,6 @@ def _operands(
     if x.type.dtype is not w.type.dtype and not dtype.is_floating:
         raise DTypeError(f"{op}: x and w must have one dtype, got x {x.type}, w {w.type}; cast one")
     x, w = cast(x, dtype), cast(w, dtype)
-    if isinstance(groups, bool) or not isinstance(groups, int | np.integer) or groups < 1:
-        raise ShapeError(f"{op}: groups must be an integer >= 1, got {groups!r}")
     single = x.ndim == rank + 1
     if single:
         x = reshape(x, (1, *x.shape))
@@ -155,6 +150,8 @@ def _finish(op: str, y: Node, bias: Operand | None, first: bool, single: bool) -
         b = as_node(bias)
         if b.shape != (y.shape[1],):
             raise ShapeError(f"{op}: bias must have shape ({y.shape[1]},), got {b.type}")
+        if b.type.dtype.is_floating and not y.type.dtype.is_floating:
+            raise DTypeError(f"{op}: bias {b.type} has no place in the sums of {y.type}; cast one")
         y = add(y, reshape(cast(b, y.type.dtype), (1, b.shape[0], *(1,) * (y.ndim - 2))))
     y = y if first else move_channels(y, False)
     return reshape(y, y.shape[1:]) if single else y
@@ -205,7 +202,8 @@ def convolution(
     >>> st.conv(x, w, stride=2, padding="same").shape
     (1, 16, 4, 4)
     """
-    x, w, rank, first, single = _operands("conv", x, w, groups, data_format)
+    groups = integer("conv", "groups", groups, 1)
+    x, w, rank, first, single = _operands("conv", x, w, data_format)
     n, c = x.shape[:2]
     k, per_group = w.shape[:2]
     if c != per_group * groups:
@@ -287,7 +285,8 @@ def convolution_transpose(
     (1, 3, 8, 8)
     """
     op = "conv_transpose"
-    x, w, rank, first, single = _operands(op, x, w, groups, data_format)
+    groups = integer(op, "groups", groups, 1)
+    x, w, rank, first, single = _operands(op, x, w, data_format)
     n, c = x.shape[:2]
     if w.shape[0] != c:
         raise ShapeError(

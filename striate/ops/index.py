@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from striate.errors import DTypeError, ShapeError
+from striate.ir.arguments import integer
 from striate.ir.graph import Node, Op, Value, apply
 from striate.ir.types import TensorType, normalize_axis
 from striate.ops.elementwise import cast, equal
@@ -58,6 +59,12 @@ def _take_infer(attrs: Indexing, x: TensorType, index: TensorType) -> TensorType
 
 
 def _put_infer(attrs: Indexing, g: TensorType, index: TensorType) -> TensorType:
+    _integer("put_add", index)
+    if index.shape != (g.shape[attrs.axis],):
+        raise ShapeError(
+            f"put_add: wants one index for each of the {g.shape[attrs.axis]} values along axis "
+            f"{attrs.axis} of {g}, got {index}"
+        )
     return g.with_shape((*g.shape[: attrs.axis], attrs.size, *g.shape[attrs.axis + 1 :]))
 
 
@@ -112,8 +119,23 @@ def take(x: Operand, indices: Operand, axis: int = 0) -> Node:
 
 
 def put_add(g: Operand, indices: Operand, size: int, axis: int = 0) -> Node:
-    """The adjoint of `take`: zeros with every g[..., j, ...] added at indices[j]."""
-    g = as_node(g)
+    """The adjoint of `take`: zeros with every g[..., j, ...] added at indices[j].
+
+    Args:
+        g: values [*A, m, *B].
+        indices: integers [m] in [-size, size).
+        size: size of `axis` in the result.
+        axis: the axis that is indexed.
+
+    Returns:
+        [*A, size, *B].
+
+    Raises:
+        ShapeError: there is not one index per value, or the size is negative.
+        DTypeError: the indices or the size are not integers.
+        IndexError: an index is out of range (when the value is computed).
+    """
+    g, size = as_node(g), integer("put_add", "size", size, 0)
     axis = normalize_axis("put_add", axis, g.ndim)
     return apply(PUT_ADD, (g, as_node(indices)), Indexing(axis, size))
 
@@ -144,7 +166,7 @@ def _scatter_reference(attrs: Indexing, g: Value, index: Value) -> Value:
     where = np.moveaxis(_check("scatter_add", index, attrs), attrs.axis, -1)
     lead = rows.shape[:-1]
     count = int(np.prod(lead))
-    flat = (where.reshape(count, -1) + np.arange(count)[:, None] * attrs.size).ravel()
+    flat = (where.reshape(count, where.shape[-1]) + np.arange(count)[:, None] * attrs.size).ravel()
     if g.dtype.kind == "f":  # a float64 histogram is many times faster than np.add.at
         y = np.bincount(flat, rows.reshape(-1), minlength=count * attrs.size)
     else:
@@ -208,8 +230,13 @@ def scatter_add(g: Operand, indices: Operand, size: int, axis: int = -1) -> Node
 
     Returns:
         [*A, size, *B].
+
+    Raises:
+        ShapeError: the shapes differ, or the size is negative.
+        DTypeError: the indices or the size are not integers.
+        IndexError: an index is out of range (when the value is computed).
     """
-    g = as_node(g)
+    g, size = as_node(g), integer("scatter_add", "size", size, 0)
     axis = normalize_axis("scatter_add", axis, g.ndim)
     return apply(SCATTER_ADD, (g, as_node(indices)), Indexing(axis, size))
 
@@ -217,10 +244,15 @@ def scatter_add(g: Operand, indices: Operand, size: int, axis: int = -1) -> Node
 def one_hot(labels: Operand, classes: int, dtype: object = "float32") -> Node:
     """Labels [*S] -> [*S, classes]: 1 where the class is the label, else 0.
 
+    Raises:
+        DTypeError: the labels or the number of classes are not integers.
+        ShapeError: the number of classes is negative.
+
     >>> st.one_hot(np.array([0, 2]), 3).numpy()
     array([[1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
     """
     labels = as_node(labels)
     _integer("one_hot", labels.type)
+    classes = integer("one_hot", "classes", classes, 0)
     return cast(equal(reshape(labels, (*labels.shape, 1)), np.arange(classes)), dtype)

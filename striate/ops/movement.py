@@ -9,17 +9,18 @@ All are linear, so a jvp is the op on the tangent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from striate.dtype import int64
+from striate.dtype import DType, int64
 from striate.errors import DTypeError, ShapeError
+from striate.ir.arguments import as_integer, integer, integers, pair
 from striate.ir.graph import Cotangents, Node, Op, Value, apply, constant
 from striate.ir.types import TensorType, normalize_axes, normalize_axis
-from striate.ops.operand import Operand, as_node
+from striate.ops.operand import Operand, as_node, as_number
 
 
 def _linear_jvp(op: Callable[[], Op]) -> Callable[..., Node | None]:
@@ -57,13 +58,16 @@ def reshape(x: Operand, shape: int | Sequence[int]) -> Node:
     """The same elements in row-major order in another shape; one size may be -1.
 
     Raises:
+        DTypeError: a size is not an integer.
         ShapeError: the numbers of elements differ.
+        RangeError: a size is beyond 64-bit signed integers.
 
     >>> st.reshape(np.arange(6), (2, -1)).shape
     (2, 3)
     """
     x = as_node(x)
-    sizes = [int(shape)] if isinstance(shape, int | np.integer) else [int(n) for n in shape]
+    number = as_integer(shape)
+    sizes = list(integers("reshape", "shape", shape if number is None else [number]))
     if sizes.count(-1) == 1:
         known = -prod(sizes)
         if known == 0 or x.type.size % known:
@@ -97,6 +101,7 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Node:
     """Axes in another order; None reverses them (array API: `permute_dims`).
 
     Raises:
+        DTypeError: an axis is not an integer.
         ShapeError: `axes` is not a permutation of the axes.
 
     >>> st.permute_dims(np.zeros((2, 3, 4)), (2, 0, 1)).shape
@@ -106,7 +111,9 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Node:
     order = (
         tuple(range(x.ndim))[::-1]
         if axes is None
-        else tuple(normalize_axis("transpose", int(a), x.ndim) for a in axes)
+        else tuple(
+            normalize_axis("transpose", a, x.ndim) for a in integers("transpose", "axes", axes)
+        )
     )
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"transpose: {axes} is not a permutation of the {x.ndim} axes of {x.type}")
@@ -149,13 +156,15 @@ def broadcast_to(x: Operand, shape: Sequence[int]) -> Node:
     """`x` repeated along new axes in front and along axes of size 1.
 
     Raises:
+        DTypeError: a size is not an integer.
         ShapeError: the shapes do not fit.
+        RangeError: a size is beyond 64-bit signed integers.
 
     >>> st.broadcast_to(np.ones((3, 1)), (2, 3, 4)).shape
     (2, 3, 4)
     """
-    x = as_node(x)
-    return x if x.shape == tuple(shape) else apply(BROADCAST_TO, (x,), tuple(shape))
+    x, sizes = as_node(x), integers("broadcast_to", "shape", shape)
+    return x if x.shape == sizes else apply(BROADCAST_TO, (x,), sizes)
 
 
 def _sum_infer(axes: tuple[int, ...], x: TensorType) -> TensorType:
@@ -201,10 +210,14 @@ class Padding:
 
 @dataclass(frozen=True, slots=True)
 class PadAttrs:
-    """Padding per axis, and the number that fills it."""
+    """Padding per axis, and the number that fills it; -0.0 is not 0.0, and NaN equals itself."""
 
     axes: tuple[Padding, ...]
-    value: float | int = 0
+    value: float | int = field(default=0, compare=False)
+    _identity: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_identity", repr(self.value))
 
 
 def _pad_infer(attrs: PadAttrs, x: TensorType) -> TensorType:
@@ -262,18 +275,44 @@ def pad(
         interior: per axis, how many new elements come between neighbours.
 
     Raises:
+        DTypeError: a width is not an integer, or `value` no number of the dtype of `x`.
         ShapeError: a crop is larger than the axis.
+        RangeError: sizes beyond 2**63 - 1.
     """
     x = as_node(x)
     if len(widths) != x.ndim:
         raise ShapeError(f"pad: {x.type} has {x.ndim} axes, got {len(widths)} pairs of widths")
     gaps = [0] * x.ndim if interior is None else list(interior)
     axes = tuple(
-        Padding(int(lo), int(hi), int(gap)) for (lo, hi), gap in zip(widths, gaps, strict=True)
+        Padding(*pair("pad", "widths", width), integer("pad", "interior", gap, 0))
+        for width, gap in zip(widths, gaps, strict=True)
     )
+    value = _fill("pad", value, x.type.dtype)
     if axes == (Padding(),) * x.ndim:
         return x
     return apply(PAD, (x,), PadAttrs(axes, value))
+
+
+def _fill(op: str, value: object, dtype: DType) -> float | int:
+    """The number that fills new elements of this dtype.
+
+    Raises:
+        DTypeError: it is not a number, or this dtype does not have it.
+    """
+    number = as_number(value)
+    if number is None:
+        raise DTypeError(f"{op}: value must be a number, got {value!r}")
+    if dtype.is_floating:
+        try:
+            return float(number)
+        except OverflowError:
+            raise DTypeError(f"{op}: {number} does not fit in {dtype.name}") from None
+    if isinstance(number, float) and not number.is_integer():
+        raise DTypeError(f"{op}: {dtype.name} has no {number}; cast the array first")
+    known = np.asarray(int(number))
+    if known.dtype.kind != "i" or known.astype(dtype.numpy) != known:
+        raise DTypeError(f"{op}: {number} does not fit in {dtype.name}; cast the array first")
+    return int(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +354,11 @@ def slice_axes(x: Node, index: Sequence[slice]) -> Node:
     """NumPy's slices, one per axis; a negative step flips."""
     spans, flipped = [], []
     for axis, (s, n) in enumerate(zip(index, x.shape, strict=True)):
+        ends = (s.start, s.stop, s.step)
+        if any(e is not None and as_integer(e) is None for e in ends):
+            raise DTypeError(f"index: a slice is made of integers or None, got {s}")
+        if s.step is not None and not s.step:
+            raise ShapeError(f"index: the step of a slice must not be 0, got {s}")
         start, stop, step = s.indices(n)
         count = len(range(start, stop, step))
         if step < 0:
@@ -412,11 +456,12 @@ def index(x: Node, items: tuple[Any, ...]) -> Node:
         DTypeError: an index is something else.
     """
     named = [i for i in items if i is not None and i is not Ellipsis]
-    if items.count(Ellipsis) > 1 or len(named) > x.ndim:
-        raise ShapeError(f"index: {len(named)} indices for the {x.ndim} axes of {x.type}")
-    if Ellipsis not in items:
-        items = (*items, Ellipsis)
-    at = items.index(Ellipsis)
+    dots = [at for at, i in enumerate(items) if i is Ellipsis]
+    if len(dots) > 1 or len(named) > x.ndim:
+        raise ShapeError(
+            f"index: {len(named)} indices and {len(dots)} ... for the {x.ndim} axes of {x.type}"
+        )
+    at = dots[0] if dots else len(items)
     rest = (slice(None),) * (x.ndim - len(named))
     items = (*items[:at], *rest, *items[at + 1 :])
     slices: list[slice] = []
@@ -428,12 +473,8 @@ def index(x: Node, items: tuple[Any, ...]) -> Node:
         elif isinstance(item, slice):
             slices.append(item)
             shape.append(None)
-        elif (
-            hasattr(item, "__index__")
-            and not isinstance(item, bool)
-            and not getattr(item, "ndim", 0)
-        ):
-            i, n = int(item.__index__()), x.shape[axis]
+        elif (i := as_integer(item)) is not None:
+            n = x.shape[axis]
             if not -n <= i < n:
                 raise ShapeError(f"index: {i} is out of range for axis {axis} of size {n}")
             slices.append(slice(i % n, i % n + 1))

@@ -6,17 +6,19 @@ its adjoint `put_add` folds the padding back onto the elements that it was copie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import ShapeError
+from striate.errors import DTypeError, RangeError, ShapeError
+from striate.ir.arguments import LIMIT, pair
 from striate.ir.graph import Node
 from striate.ops import movement
 from striate.ops.index import put_add, take
 from striate.ops.operand import Operand, as_node
+from striate.target import memory_bytes
 
 PadMode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -27,9 +29,11 @@ def _source(op: str, n: int, lo: int, hi: int, mode: str) -> NDArray[np.int64]:
     Raises:
         ShapeError: unknown mode; nothing to copy; a crop larger than the axis; reflection wider
             than n - 1, or wrapping wider than n.
+        RangeError: a size beyond 2**63 - 1.
+        MemoryError: the positions alone need more memory than the machine has.
     """
     limits = {"reflect": n - 1, "symmetric": n, "circular": n, "replicate": None}
-    if mode not in limits:
+    if not isinstance(mode, str) or mode not in limits:
         raise ShapeError(f"{op}: padding_mode {mode!r} is not 'zeros' or one of {sorted(limits)}")
     if n + lo + hi < 0:
         raise ShapeError(f"{op}: a crop of ({lo}, {hi}) is larger than the axis of {n}")
@@ -39,6 +43,14 @@ def _source(op: str, n: int, lo: int, hi: int, mode: str) -> NDArray[np.int64]:
     if limit is not None and max(lo, hi) > limit:
         raise ShapeError(
             f"{op}: {mode} padding ({lo}, {hi}) must be at most {limit} for an axis of size {n}"
+        )
+    if max(abs(lo), abs(hi), n + max(lo, 0) + max(hi, 0)) > LIMIT // 2:
+        raise RangeError(f"{op}: padding ({lo}, {hi}) of an axis of {n} is beyond 2**62")
+    needed = 8 * (n + lo + hi)  # bytes of the positions alone
+    if needed > memory_bytes():
+        raise MemoryError(
+            f"{op}: {mode} padding ({lo}, {hi}) of an axis of {n} needs {needed:,} bytes; this "
+            f"machine has {memory_bytes():,}"
         )
     j = np.arange(-lo, n + hi, dtype=np.int64)
     if mode == "replicate":
@@ -76,15 +88,20 @@ def pad(
         value: of the new elements, for `"constant"`.
 
     Raises:
+        DTypeError: a width is not an integer, or `value` no number of the dtype of `x`.
         ShapeError: unknown mode, more pairs than axes, or widths too large for the mode.
+        RangeError: sizes beyond 2**63 - 1.
 
     >>> st.pad(np.float32([1, 2, 3]), [(2, 1)], mode="reflect").numpy()
     array([3., 2., 1., 2., 3., 2.], dtype=float32)
     """
     x = as_node(x)
-    if len(widths) > x.ndim:
-        raise ShapeError(f"pad: {len(widths)} pairs of widths for the {x.ndim} axes of {x.type}")
-    pairs = [(0, 0)] * (x.ndim - len(widths)) + [(int(lo), int(hi)) for lo, hi in widths]
+    if not isinstance(widths, Iterable):
+        raise DTypeError(f"pad: widths must be pairs (lo, hi), got {widths!r}")
+    given = [pair("pad", "widths", width) for width in widths]
+    if len(given) > x.ndim:
+        raise ShapeError(f"pad: {len(given)} pairs of widths for the {x.ndim} axes of {x.type}")
+    pairs = [(0, 0)] * (x.ndim - len(given)) + given
     if mode in ("constant", "zeros"):
         return movement.pad(x, pairs, value)
     for axis, (lo, hi) in enumerate(pairs):

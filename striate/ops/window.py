@@ -18,12 +18,20 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from striate.errors import RangeError, ShapeError
+from striate.ir.arguments import LIMIT, integer, pair
 
-LIMIT = 2**63 - 1
+__all__ = ["LIMIT", "Phase", "Window"]
 
 
 def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
+
+
+def _solve(c: int, d: int, a: int) -> int | None:
+    """The least x >= 0 with c * x = d (mod a), if there is one."""
+    g = gcd(a, c)
+    quotient, odd = divmod(d, g)
+    return None if odd else quotient * pow(c // g, -1, a // g) % (a // g)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Window:
         pad_lo: signed; negative crops.
 
     Raises:
+        DTypeError: something is not an integer.
         ShapeError: a size is negative or a coefficient is zero.
         RangeError: the relation leaves the range of 64-bit signed integers.
     """
@@ -65,6 +74,9 @@ class Window:
     pad_lo: int = 0
 
     def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if type(getattr(self, name)) is not int:  # NumPy's integers wrap
+                object.__setattr__(self, name, integer("window", name, getattr(self, name)))
         for name in ("in_size", "out_size", "kernel_size"):
             if getattr(self, name) < 0:
                 raise ShapeError(f"window: {name} must be >= 0, got {getattr(self, name)}")
@@ -95,25 +107,27 @@ class Window:
 
         Args:
             in_size: size of the input axis.
-            kernel_size: size of the kernel axis.
+            kernel_size: size of the kernel axis, > 0.
             stride: > 0.
             padding: (lo, hi), in steps of the dilated input; negative crops.
             lhs_dilation: > 0, distance between inputs.
             rhs_dilation: distance between taps; negative flips the kernel.
 
         Raises:
-            ShapeError: stride or lhs_dilation is not positive, or the dilated kernel does not
-                fit in the padded input.
+            DTypeError: something is not an integer.
+            ShapeError: a size or step is out of range, or the dilated kernel does not fit in the
+                padded input.
             RangeError: numbers beyond 2**63 - 1.
 
         >>> Window.of(224, 7, stride=2, padding=(3, 3)).out_size
         112
         """
-        if stride < 1 or lhs_dilation < 1:
-            raise ShapeError(
-                f"window: stride and lhs_dilation must be >= 1, got {stride} and {lhs_dilation}"
-            )
-        lo, hi = padding
+        in_size = integer("window", "in_size", in_size, 0)
+        kernel_size = integer("window", "kernel_size", kernel_size, 1)
+        stride = integer("window", "stride", stride, 1)
+        lhs_dilation = integer("window", "lhs_dilation", lhs_dilation, 1)
+        rhs_dilation = integer("window", "rhs_dilation", rhs_dilation)
+        lo, hi = pair("window", "padding", padding)
         padded = max(0, (in_size - 1) * lhs_dilation + 1) + lo + hi
         extent = (kernel_size - 1) * abs(rhs_dilation) + 1
         if max(padded, extent, abs(lo), abs(hi)) > LIMIT:
@@ -218,23 +232,41 @@ class Window:
         """
         t = self.canonical()
         a, s, b, lo = t.lhs_dilation, t.stride, t.rhs_dilation, t.pad_lo
-        p, q, shared = a // gcd(a, s), a // gcd(a, b), gcd(a, b)
+        p = a // gcd(a, s)
         for r in range(min(p, t.out_size)):
-            out = slice(r, None, p)
-            rest, odd = divmod(lo - s * r, shared)
-            u = rest * pow(b // shared, -1, q) % q if q > 1 else 0
-            if odd or u >= t.kernel_size:
-                yield Phase(out, None, None)
-                continue
-            window = Window(
-                in_size=t.in_size,
-                out_size=len(range(r, t.out_size, p)),
-                kernel_size=len(range(u, t.kernel_size, q)),
-                stride=s * p // a,
-                rhs_dilation=b * q // a,
-                pad_lo=-((s * r + b * u - lo) // a),
-            )
-            yield Phase(out, slice(u, None, q), window)
+            u = _solve(b, lo - s * r, a)
+            if u is None or u >= t.kernel_size:
+                yield Phase(slice(r, None, p), None, None)
+            else:
+                yield t._phase(r, u)
+
+    def live_phases(self) -> Iterator[Phase]:
+        """The phases in which a tap meets an output, in no more steps than there are taps: the
+        outputs of a dilated axis may be many, and nearly all of them zero.
+        """
+        t = self.canonical()
+        a, s, b, lo = t.lhs_dilation, t.stride, t.rhs_dilation, t.pad_lo
+        if min(a // gcd(a, s), t.out_size) <= t.kernel_size:
+            yield from (f for f in t.phases() if f.window is not None)
+            return
+        for u in range(min(a // gcd(a, b), t.kernel_size)):
+            r = _solve(s, lo - b * u, a)
+            if r is not None and r < t.out_size:
+                yield t._phase(r, u)
+
+    def _phase(self, r: int, u: int) -> Phase:
+        """The live phase of a canonical window whose first output is r and first tap u."""
+        a, s, b = self.lhs_dilation, self.stride, self.rhs_dilation
+        p, q = a // gcd(a, s), a // gcd(a, b)
+        window = Window(
+            in_size=self.in_size,
+            out_size=len(range(r, self.out_size, p)),
+            kernel_size=len(range(u, self.kernel_size, q)),
+            stride=s * p // a,
+            rhs_dilation=b * q // a,
+            pad_lo=-((s * r + b * u - self.pad_lo) // a),
+        )
+        return Phase(slice(r, None, p), slice(u, None, q), window)
 
     def outputs_of(self, tap: int) -> range:
         """The outputs that see an input (not padding) through one tap of a dense window."""
