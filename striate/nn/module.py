@@ -121,7 +121,8 @@ class Module(metaclass=_ModuleType):
     _transient: set[str]
     _constructed: bool
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """An empty module: the registries exist before any `__init__` runs."""
         self = super().__new__(cls)
         self.__dict__.update(
             training=True,
@@ -134,7 +135,7 @@ class Module(metaclass=_ModuleType):
         return self
 
     def __init__(self) -> None:
-        """Nothing to do: the registries exist before any `__init__` runs."""
+        """Nothing to do; subclasses may leave out the call."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; subclasses define it.
