@@ -225,7 +225,7 @@ def _target(
     if scale is not None:
         values = [scale] * rank if isinstance(scale, int | float | np.number) else list(scale)
         if len(values) != rank:
-            raise ShapeError(f"resize: scale {scale} for the {rank} spatial axes of {x.type}")
+            raise ShapeError(f"resize: scale {scale!r} for the {rank} spatial axes of {x.type}")
         for v in values:
             if isinstance(v, bool) or not isinstance(v, int | float | np.number):
                 raise DTypeError(f"resize: a scale must be a number, got {v!r}")
@@ -236,7 +236,7 @@ def _target(
         size = [math.floor(min(n * v, 2.0**63)) for n, v in zip(x.shape[2:], factors, strict=True)]
     assert size is not None
     if isinstance(size, Sequence) and len(size) != rank:
-        raise ShapeError(f"resize: size {size} for the {rank} spatial axes of {x.type}")
+        raise ShapeError(f"resize: size {size!r} for the {rank} spatial axes of {x.type}")
     sizes = per_axis("resize", "size", size, rank)
     if min(*sizes, *x.shape[2:]) < 1:
         raise ShapeError(f"resize: sizes must be >= 1, got {x.type} -> {sizes}")
