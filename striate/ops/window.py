@@ -75,8 +75,9 @@ class Window:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if type(getattr(self, name)) is not int:  # NumPy's integers wrap
-                object.__setattr__(self, name, integer("window", name, getattr(self, name)))
+            value = getattr(self, name)
+            if type(value) is not int or abs(value) > LIMIT:  # NumPy's integers wrap
+                object.__setattr__(self, name, integer("window", name, value))
         for name in ("in_size", "out_size", "kernel_size"):
             if getattr(self, name) < 0:
                 raise ShapeError(f"window: {name} must be >= 0, got {getattr(self, name)}")
