@@ -86,6 +86,37 @@ def recording() -> Iterator[None]:
         _recording.reset(token)
 
 
+@contextmanager
+def variables(arrays: Sequence[Array]) -> Iterator[list[Node]]:
+    """A block in which each array holds a node of its own with its value, to differentiate by:
+    two arrays may have shared one. An array that is not assigned in the block gets its own back.
+    """
+    trace = _trace.get()
+    old = [x.node for x in arrays]
+    fresh = [movement.alias(n) for n in old]
+    outside = [trace is not None and x._owner is not trace for x in arrays]
+    unwritten = [trace is None or x not in trace.written for x in arrays]
+
+    def hold(x: Array, node: Node, is_outside: bool) -> None:
+        if is_outside and trace is not None:
+            trace.written[x] = node
+        else:
+            x._node = node
+
+    for x, node, is_outside in zip(arrays, fresh, outside, strict=True):
+        hold(x, node, is_outside)
+    try:
+        yield fresh
+    finally:
+        for x, node, was, is_outside, new in zip(
+            arrays, fresh, old, outside, unwritten, strict=True
+        ):
+            if x.node is node:
+                hold(x, was, is_outside)
+                if is_outside and new and trace is not None:
+                    del trace.written[x]
+
+
 class Array:
     """An n-dimensional array of one dtype; see `st.asarray`.
 
@@ -260,6 +291,9 @@ class Array:
         return (self[i] for i in range(len(self)))
 
     __hash__ = object.__hash__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Array:
+        return Array(self.node)  # values do not change: a new handle is a copy
 
     # ---- operators ---------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
-from striate.core.array import Array, asarray, current_trace, recording, tracing
+from striate.core.array import Array, asarray, current_trace, recording, tracing, variables
 from striate.errors import DTypeError, ShapeError
 from striate.ir.graph import Node, Value, constant, parameter
 from striate.ir.types import TensorType
@@ -155,8 +155,7 @@ def gradients(f: Callable[[], Any], arrays: Any, *, has_aux: bool = False) -> tu
         if not isinstance(x, Array) or not x.dtype.is_floating:
             what = x.type if isinstance(x, Array) else type(x).__name__
             raise DTypeError(f"gradients: derivatives exist by floating arrays only, got {what}")
-    nodes = [x.node for x in leaves]
-    with recording():
+    with recording(), variables(leaves) as nodes:
         out = f()
         loss = _scalar(out[0] if has_aux else out)
     seed = constant(np.ones((), loss.dtype.numpy))
