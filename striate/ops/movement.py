@@ -173,10 +173,10 @@ def _sum_infer(axes: tuple[int, ...], x: TensorType) -> TensorType:
 
 
 def _sum_reference(axes: tuple[int, ...], x: Value) -> Value:
-    if x.dtype.kind == "V" or (x.dtype.itemsize == 2 and x.dtype.kind not in "iu"):  # bfloat16
+    x = np.ascontiguousarray(x)  # NumPy's order of adding follows the layout; ours does not
+    if x.dtype == bfloat16.numpy:
         return np.asarray(x.astype(np.float32).sum(axis=axes)).astype(x.dtype)
-    dtype = x.dtype if x.dtype.kind == "f" else np.int64
-    return np.asarray(x.sum(axis=axes, dtype=dtype))
+    return np.asarray(x.sum(axis=axes, dtype=x.dtype if x.dtype.kind == "f" else np.int64))
 
 
 def _sum_vjp(axes: tuple[int, ...], g: Node, out: Node, x: Node) -> Cotangents:
