@@ -441,6 +441,14 @@ class Array:
         """See `st.min`."""
         return Array(reduce.min(self, axis, keepdims=keepdims))
 
+    def all(self, axis: reduce.Axes = None, *, keepdims: bool = False) -> Array:
+        """See `st.all`."""
+        return Array(reduce.all(self, axis, keepdims=keepdims))
+
+    def any(self, axis: reduce.Axes = None, *, keepdims: bool = False) -> Array:
+        """See `st.any`."""
+        return Array(reduce.any(self, axis, keepdims=keepdims))
+
     def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Array:
         """See `st.argmax`."""
         return Array(reduce.argmax(self, axis, keepdims=keepdims))

@@ -21,7 +21,7 @@ from striate.ops.elementwise import (
     subtract,
     where,
 )
-from striate.ops.operand import Operand, as_node
+from striate.ops.operand import Operand, as_node, as_number
 
 # ---- powers --------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ POW = pointwise("pow", np.power, same("pow", "iuf"), _pow_partials)
 
 def pow(x: Operand, y: Operand) -> Node:
     """x to the power y."""
-    return nary(POW, x, y)
+    return square(x) if as_number(y) == 2 else nary(POW, x, y)
 
 
 # ---- functions of one number: name, value, dtypes, derivative (x: input, y: output) ----------

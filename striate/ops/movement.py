@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from striate.dtype import DType, int64
+from striate.dtype import DType, bfloat16, int64
 from striate.errors import DTypeError, ShapeError
 from striate.ir.arguments import as_integer, integer, integers, pair
 from striate.ir.graph import Cotangents, Node, Op, Value, apply, constant

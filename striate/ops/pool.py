@@ -221,7 +221,7 @@ def _writer_reference(size: int, index: Value) -> Value:
         bad = index.min() if index.min() < 0 else index.max()
         raise IndexError(f"max_unpool: index {bad} is out of range for {size} output positions")
     rows = prod(index.shape[:-1])
-    flat = (index.reshape(rows, -1) + np.arange(rows)[:, None] * size).ravel()
+    flat = (index.reshape(rows, index.shape[-1]) + np.arange(rows)[:, None] * size).ravel()
     slot = np.arange(flat.size)
     owner = np.zeros(rows * size, np.int64)
     np.maximum.at(owner, flat, slot)
