@@ -5,7 +5,7 @@ from striate.optim.gradients import (
     clip_grad_norm as clip_grad_norm,
     clip_grad_value as clip_grad_value,
 )
-from striate.optim.optimizer import Optimizer as Optimizer
+from striate.optim.optimizer import Group as Group, Optimizer as Optimizer
 from striate.optim.rules import (
     LARS as LARS,
     SGD as SGD,

@@ -7,7 +7,18 @@ from typing import Any
 
 from striate.core.api import maximum, sign, sqrt, where
 from striate.core.array import Array
+from striate.errors import ShapeError
 from striate.optim.optimizer import Optimizer, Params, State
+
+
+def _cast(x: Array, p: Array) -> Array:
+    """A coefficient, computed in f64, rounded once to the dtype of p."""
+    return x.astype(p.dtype)
+
+
+def _decayed(p: Array, h: Mapping[str, Any]) -> Array:
+    """Decoupled weight decay."""
+    return p * _cast(1 - h["lr"] * h["weight_decay"], p)
 
 
 class SGD(Optimizer):
@@ -18,7 +29,7 @@ class SGD(Optimizer):
         lr: learning rate.
         momentum, dampening: of the running sum b, which starts as the first g.
         weight_decay: adds weight_decay * p to g.
-        nesterov: step along g + momentum * b.
+        nesterov: step along g + momentum * b; needs momentum > 0 and no dampening.
 
     Method: Sutskever et al., "On the importance of initialization and momentum" (ICML 2013).
 
@@ -45,16 +56,24 @@ class SGD(Optimizer):
             nesterov=nesterov,
         )  # fmt: skip
 
+    def _check(self, group: Mapping[str, Any]) -> None:
+        super()._check(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ShapeError(
+                "SGD: nesterov needs momentum > 0 and dampening = 0, got momentum "
+                f"{group['momentum']} and dampening {group['dampening']}"
+            )
+
     def rule(
         self, p: Array, g: Array, s: State, h: Mapping[str, Any], t: Array
     ) -> tuple[Array, State]:
         """See the class."""
         g = g + h["weight_decay"] * p if h["weight_decay"] else g
         if not h["momentum"]:
-            return p - h["lr"] * g, {}
+            return p - _cast(h["lr"], p) * g, {}
         b = where(t == 1, g, h["momentum"] * s["momentum_buffer"] + (1 - h["dampening"]) * g)
         step = g + h["momentum"] * b if h["nesterov"] else b
-        return p - h["lr"] * step, {"momentum_buffer": b}
+        return p - _cast(h["lr"], p) * step, {"momentum_buffer": b}
 
 
 class Adam(Optimizer):
@@ -94,7 +113,7 @@ class Adam(Optimizer):
         """See the class."""
         beta1, beta2 = h["betas"]
         if h["weight_decay"] and self.decoupled:
-            p = p * (1 - h["lr"] * h["weight_decay"])
+            p = _decayed(p, h)
         elif h["weight_decay"]:
             g = g + h["weight_decay"] * p
         m = s["exp_avg"] + (1 - beta1) * (g - s["exp_avg"])
@@ -102,8 +121,7 @@ class Adam(Optimizer):
         state = {"exp_avg": m, "exp_avg_sq": v}
         if h["amsgrad"]:
             v = state["max_exp_avg_sq"] = maximum(s["max_exp_avg_sq"], v)
-        correction = sqrt(1 - beta2**t).astype(p.dtype)
-        size = h["lr"] / (1 - beta1**t).astype(p.dtype)
+        size, correction = _cast(h["lr"] / (1 - beta1**t), p), _cast(sqrt(1 - beta2**t), p)
         return p - size * m / (sqrt(v) / correction + h["eps"]), state
 
 
@@ -173,7 +191,7 @@ class RMSprop(Optimizer):
         step = g / (sqrt(spread) + h["eps"])
         if h["momentum"]:
             step = state["momentum_buffer"] = h["momentum"] * s["momentum_buffer"] + step
-        return p - h["lr"] * step, state
+        return p - _cast(h["lr"], p) * step, state
 
 
 class Lion(Optimizer):
@@ -205,9 +223,9 @@ class Lion(Optimizer):
     ) -> tuple[Array, State]:
         """See the class."""
         beta1, beta2 = h["betas"]
-        p = p * (1 - h["lr"] * h["weight_decay"]) if h["weight_decay"] else p
+        p = _decayed(p, h) if h["weight_decay"] else p
         step = sign(beta1 * s["exp_avg"] + (1 - beta1) * g)
-        return p - h["lr"] * step, {"exp_avg": beta2 * s["exp_avg"] + (1 - beta2) * g}
+        return p - _cast(h["lr"], p) * step, {"exp_avg": beta2 * s["exp_avg"] + (1 - beta2) * g}
 
 
 class LARS(Optimizer):
@@ -248,4 +266,4 @@ class LARS(Optimizer):
         ratio = h["trust"] * size / (slope + h["weight_decay"] * size + h["eps"])
         ratio = where((size > 0) & (slope > 0), ratio, 1.0)
         b = h["momentum"] * s["momentum_buffer"] + ratio * (g + h["weight_decay"] * p)
-        return p - h["lr"] * b, {"momentum_buffer": b}
+        return p - _cast(h["lr"], p) * b, {"momentum_buffer": b}

@@ -1,7 +1,8 @@
 """Learning rates over time: a schedule is a function (base rate, step) -> rate.
 
-`step()` after each optimizer step (or epoch, as one counts) sets the rates of all groups. The rates
-are arrays, so no step is traced anew. Numbers are those of PyTorch's closed forms.
+`step()` sets the rates of all groups; a step is what its caller counts. `fit` steps once per batch,
+so that `T_max`, `milestones` and the like count batches, unless `schedule_per="epoch"` is given.
+The rates are arrays, so nothing is traced anew. Numbers are those of PyTorch's closed forms.
 """
 
 from __future__ import annotations
@@ -9,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import cos, pi
 
-import numpy as np
-
-from striate.core.array import asarray
 from striate.errors import ShapeError
 from striate.optim.optimizer import Optimizer
 
@@ -21,7 +19,7 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.base = [float(g["lr"]) for g in optimizer.groups]
+        self.base = [float(g["lr"]) for g in optimizer.param_groups]
         self.steps = 0
         self._set()
 
@@ -35,8 +33,8 @@ class Schedule:
         self._set()
 
     def _set(self) -> None:
-        for group, base in zip(self.optimizer.groups, self.base, strict=True):
-            group["lr"].assign(asarray(np.float64(self.rate(base, self.steps))))
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = self.rate(base, self.steps)
 
     def state_dict(self) -> dict[str, object]:
         """What `load_state_dict` needs to go on."""

@@ -49,6 +49,40 @@ def test_twenty_steps(name: str, options: dict[str, Any], compiled: bool, dtype:
         np.testing.assert_allclose(p.numpy(), t.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_a_parameter_without_gradients_at_first(
+    name: str, options: dict[str, Any], compiled: bool
+) -> None:
+    start = [np.float32([1.0, -2.0]), np.float32([0.5])]
+    theirs = [torch.tensor(p, requires_grad=True) for p in start]
+    ours = [st.asarray(p) for p in start]
+    peer = getattr(torch.optim, name)(theirs, **options)
+    mine = getattr(optim, name)(ours, **options)
+    update = st.jit(mine.update) if compiled else mine.update
+    for i in range(12):
+        late = None if i < 7 else np.float32([0.3 + i])
+        grads = [np.float32([i - 3.5, 2.0]), late]
+        for t, g in zip(theirs, grads, strict=True):
+            t.grad = None if g is None else torch.tensor(g)
+        peer.step()
+        update([None if g is None else st.asarray(g) for g in grads])
+        for t, p in zip(theirs, ours, strict=True):
+            np.testing.assert_allclose(p.numpy(), t.detach().numpy(), rtol=1e-6, atol=1e-6)
+    assert [s["step"].item() for s in mine.state] == [12, 5]
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_bias_correction_is_rounded_once(name: str) -> None:
+    """The first step from 0, where no sum hides the rounding of its size: equal to the bit."""
+    for lr in np.linspace(1e-4, 0.1, 40).tolist():
+        t, p = torch.zeros(1, requires_grad=True), st.zeros(1)
+        t.grad = torch.ones(1)
+        getattr(torch.optim, name)([t], lr=lr, foreach=False).step()
+        getattr(optim, name)([p], lr=lr).update([st.ones(1)])
+        assert p.item() == t.item(), lr
+
+
 def test_groups() -> None:
     a, b = st.asarray([1.0]), st.asarray([1.0])
     ta, tb = torch.tensor([1.0], requires_grad=True), torch.tensor([1.0], requires_grad=True)
