@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file with all arrays, and the rest as JSON in its metadata.
 
 One file, written aside and renamed, so that a kill at any moment leaves the old or the new state,
-whole. A SHA-256 over arrays and JSON is stored and checked. No pickle.
+whole. A SHA-256 over arrays and JSON is stored before the JSON and checked. No pickle. The bytes
+are a function of the content: one key of metadata, because safetensors keeps no order of keys.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def write_atomic(path: Path, content: bytes) -> None:
         OSError: the disk is full or not writable; the old file is intact.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+    ) as file:
         try:
             file.write(content)
             file.flush()
@@ -72,6 +75,12 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.close(folder)
 
 
+def remove_stale(path: Path) -> None:
+    """Remove what writers of this file that were killed have left aside."""
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        left.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -89,7 +98,7 @@ def save(path: str | Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -
     st_ = _safetensors()
     values: Arrays = {k: np.array(np.asarray(v), order="C") for k, v in arrays.items()}
     text = json.dumps(meta, sort_keys=True)
-    header = {"striate": text, "sha256": _digest(values, text), "format": "pt"}
+    header = {"striate": f"{_digest(values, text)} {text}"}
     write_atomic(path, st_.numpy.save(values, metadata=header))
     return path
 
@@ -109,7 +118,7 @@ def load(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
         size = int.from_bytes(content[:8], "little")
         arrays = st_.numpy.load(content)
         header = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-        text = header["striate"]
+        digest, _, text = header["striate"].partition(" ")
         meta = json.loads(text)
     except KeyError:
         raise CheckpointError(f"checkpoint: {path} was not written by striate") from None
@@ -119,6 +128,6 @@ def load(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
         ) from None
     for a in arrays.values():
         as_dtype(a.dtype)
-    if header.get("sha256") != _digest(arrays, text):
+    if digest != _digest(arrays, text):
         raise CheckpointError(f"checkpoint: {path} has been changed: its SHA-256 does not fit")
     return dict(arrays), dict(meta)

@@ -31,7 +31,7 @@ augment = data.Compose([data.ToFloat(16), data.RandomAffine(degrees=10, translat
 loader = data.DataLoader(data.digits("train"), 64, shuffle=True, seed=5, transform=augment)
 optimizer = optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
 schedule = optim.OneCycleLR(optimizer, max_lr=0.2, total_steps=3 * len(loader))
-ema = optim.EMA(net.parameters(), 0.9)
+ema = optim.EMA(net, 0.9)
 train.fit(
     net, loader, loss=nn.CrossEntropyLoss(), optimizer=optimizer, schedule=schedule, ema=ema,
     epochs=3, validation=data.DataLoader(data.digits("test"), 256, transform=data.ToFloat(16)),
@@ -158,10 +158,92 @@ def test_resume_of_another_network_changes_nothing(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("batch_size was 16, is 24, batches was 3, is 2", {"batch_size": 24}),
+        ("seed was 0, is 1", {"seed": 1}),
+        ("schedule was 'StepLR per batch', is 'StepLR per epoch'", {"schedule_per": "epoch"}),
+        ("schedule was 'StepLR per batch', is None", {"schedule": None}),
+    ],
+)
+def test_resume_of_another_run_changes_nothing(
+    tmp_path: Path, key: str, change: dict[str, Any]
+) -> None:
+    net, optimizer, xy = tiny()
+    options = {
+        "loss": nn.CrossEntropyLoss(), "optimizer": optimizer, "out": tmp_path, "progress": False,
+        "schedule": optim.StepLR(optimizer, 2), "batch_size": 16,
+    }  # fmt: skip
+    train.fit(net, xy, epochs=1, **options)  # type: ignore[arg-type]
+    net.weight.assign(st.zeros((3, 4)))
+    with pytest.raises(st.StriateError, match=f"another run: {key}"):
+        train.fit(net, xy, epochs=2, resume=True, **{**options, **change})  # type: ignore[arg-type]
+    assert not net.weight.numpy().any()
+
+
+def test_a_schedule_steps_per_batch_or_per_epoch() -> None:
+    rates = {}
+    for per in ("batch", "epoch"):
+        net, optimizer, xy = tiny()
+        history = train.fit(
+            net, xy, loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=2, batch_size=16,
+            schedule=optim.StepLR(optimizer, 1, 0.5), schedule_per=per, progress=False,  # type: ignore[arg-type]
+        )  # fmt: skip
+        rates[per] = [r["lr"] for r in history.rows], optimizer.lr
+    assert rates["batch"] == ([0.05 / 8, 0.05 / 64], 0.05 / 64)
+    assert rates["epoch"] == ([0.05, 0.025], 0.0125)
+    with pytest.raises(st.ShapeError, match="schedule_per must be"):
+        train.fit(
+            net, xy, loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=1,
+            schedule_per="step",  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    one = {"b": np.arange(3.0), "a": np.ones(2, np.float32)}
+    two = dict(reversed(one.items()))
+    written = {
+        train.save(tmp_path / f"{i}.safetensors", content, {"x": 1, "y": 2}).read_bytes()
+        for i, content in enumerate([one, two] * 5)
+    }
+    assert len(written) == 1
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    net, optimizer, xy = tiny()
+    stale = [tmp_path / ".last.safetensors.k3jd8s_a.part", tmp_path / ".metrics.csv.abcdefgh.part"]
+    others = [tmp_path / ".metrics.csv.swp", tmp_path / "notes.part"]
+    for path in (*stale, *others):
+        path.touch()
+    train.fit(
+        net, xy, loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=1, out=tmp_path,
+        progress=False,
+    )  # fmt: skip
+    assert not any(p.exists() for p in stale) and all(p.exists() for p in others)
+    assert not list(tmp_path.glob("*safetensors*.part"))
+
+
+def test_frozen_normalisation_stays_frozen() -> None:
+    _, _, xy = tiny()
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    norm = net[1]
+    options: dict[str, Any] = {"loss": nn.CrossEntropyLoss(), "epochs": 2, "progress": False}
+    norm.eval()
+    train.fit(net, xy, optimizer=optim.SGD(net.parameters()), validation=xy, **options)
+    assert net.training and not norm.training and norm.num_batches_tracked.item() == 0
+    net.eval()
+    train.fit(net, xy, optimizer=optim.SGD(net.parameters()), validation=xy, **options)
+    assert norm.training and norm.num_batches_tracked.item() == 2
+
+
 def test_evaluate_keeps_the_mode() -> None:
     net, _, xy = tiny()
+    net = nn.Sequential(net, nn.Dropout())
+    net[1].eval()
     row = train.evaluate(net, xy, nn.CrossEntropyLoss())
-    assert net.training and 0 <= row["accuracy"] <= 1
+    assert net.training and net[0].training and not net[1].training
+    assert 0 <= row["accuracy"] <= 1
     with pytest.raises(st.ShapeError, match="no data"):
         train.evaluate(net, (xy[0][:0], xy[1][:0]), nn.CrossEntropyLoss())
 
