@@ -67,7 +67,7 @@ def test_parameters_are_floating_arrays() -> None:
     with pytest.raises(st.DTypeError, match=r"SGD: parameter 1 must be .* got i64\[2\]"):
         optim.SGD([st.ones(2), st.asarray([1, 2], "int64")])
     with pytest.raises(st.DTypeError, match="got ndarray"):
-        optim.SGD([np.ones(2)])  # type: ignore[list-item]
+        optim.SGD([np.ones(2)])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "dampening": 0.1}])
@@ -118,24 +118,25 @@ def test_state_is_a_snapshot_in_a_fixed_order() -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_ema_of_a_module_averages_weights_and_copies_buffers(compiled: bool) -> None:
     net = nn.BatchNorm1d(2, momentum=0.5)
+    weight, mean = net.weight, net.running_mean
+    assert weight is not None and mean is not None
     ema = optim.EMA(net, 0.75)
-    x = st.asarray(np.float32([[0, 4], [2, 8]]))
+    x = st.asarray(np.array([[0, 4], [2, 8]], np.float32))
 
     def step() -> None:
         net(x)
-        net.weight.assign(net.weight + 4)
+        weight.assign(weight + 4)
         ema.update()
 
     (st.jit(step) if compiled else step)()
-    mean = net.running_mean.numpy().copy()
-    np.testing.assert_array_equal(mean, [0.5, 3.0])
-    net.running_mean.assign(st.zeros(2))
+    np.testing.assert_array_equal(mean.numpy(), [0.5, 3.0])
+    mean.assign(st.zeros(2))
     ema.swap()
-    np.testing.assert_array_equal(net.weight.numpy(), [2, 2])
-    np.testing.assert_array_equal(net.running_mean.numpy(), mean)
+    np.testing.assert_array_equal(weight.numpy(), [2, 2])
+    np.testing.assert_array_equal(mean.numpy(), [0.5, 3.0])
     assert net.num_batches_tracked.item() == 1
     ema.swap()
-    np.testing.assert_array_equal(net.weight.numpy(), [5, 5])
-    np.testing.assert_array_equal(net.running_mean.numpy(), [0, 0])
+    np.testing.assert_array_equal(weight.numpy(), [5, 5])
+    np.testing.assert_array_equal(mean.numpy(), [0, 0])
     with pytest.raises(st.DTypeError, match=r"EMA: array 0 must be .* got i64"):
         optim.EMA([st.asarray([1], "int64")])

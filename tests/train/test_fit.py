@@ -140,7 +140,12 @@ def test_damaged_checkpoints(tmp_path: Path, damage: str) -> None:
     if damage == "flip":
         content[-3] ^= 1
     path.write_bytes(
-        {"truncate": content[:-5], "flip": content, "empty": b"", "text": b"hello world"}[damage]
+        {
+            "truncate": bytes(content[:-5]),
+            "flip": bytes(content),
+            "empty": b"",
+            "text": b"hello world",
+        }[damage]
     )
     with pytest.raises(train.CheckpointError, match=r"checkpoint: .*x\.safetensors"):
         train.load(path)
@@ -171,14 +176,14 @@ def test_resume_of_another_run_changes_nothing(
     tmp_path: Path, key: str, change: dict[str, Any]
 ) -> None:
     net, optimizer, xy = tiny()
-    options = {
+    options: dict[str, Any] = {
         "loss": nn.CrossEntropyLoss(), "optimizer": optimizer, "out": tmp_path, "progress": False,
         "schedule": optim.StepLR(optimizer, 2), "batch_size": 16,
     }  # fmt: skip
-    train.fit(net, xy, epochs=1, **options)  # type: ignore[arg-type]
+    train.fit(net, xy, epochs=1, **options)
     net.weight.assign(st.zeros((3, 4)))
     with pytest.raises(st.StriateError, match=f"another run: {key}"):
-        train.fit(net, xy, epochs=2, resume=True, **{**options, **change})  # type: ignore[arg-type]
+        train.fit(net, xy, epochs=2, resume=True, **{**options, **change})
     assert not net.weight.numpy().any()
 
 
@@ -188,7 +193,7 @@ def test_a_schedule_steps_per_batch_or_per_epoch() -> None:
         net, optimizer, xy = tiny()
         history = train.fit(
             net, xy, loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=2, batch_size=16,
-            schedule=optim.StepLR(optimizer, 1, 0.5), schedule_per=per, progress=False,  # type: ignore[arg-type]
+            schedule=optim.StepLR(optimizer, 1, 0.5), schedule_per=per, progress=False,
         )  # fmt: skip
         rates[per] = [r["lr"] for r in history.rows], optimizer.lr
     assert rates["batch"] == ([0.05 / 8, 0.05 / 64], 0.05 / 64)
