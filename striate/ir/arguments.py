@@ -37,10 +37,10 @@ def integer(op: str, name: str, value: object, least: int | None = None) -> int:
     number = as_integer(value)
     if number is None:
         raise DTypeError(f"{op}: {name} must be an integer, got {value!r}")
-    if abs(number) > LIMIT:
-        raise RangeError(f"{op}: {name} {number} is beyond the limit {LIMIT} (2**63 - 1)")
     if least is not None and number < least:
         raise ShapeError(f"{op}: {name} must be >= {least}, got {number}")
+    if abs(number) > LIMIT:
+        raise RangeError(f"{op}: {name} {number} is beyond the limit {LIMIT} (2**63 - 1)")
     return number
 
 

@@ -135,19 +135,28 @@ def conv_rhs_adjoint(x: Node, g: Node, spec: ConvSpec) -> Node:
     return transpose(dw, order)  # [C, G, K, *W] -> [G, K, C, *W]
 
 
+def check_dtypes(op: str, x: TensorType, w: TensorType) -> None:
+    """Whether products of two operands can be summed.
+
+    Raises:
+        DTypeError: the dtypes differ, or have no room for sums.
+    """
+    if x.dtype is not w.dtype:
+        raise DTypeError(f"{op}: lhs and rhs must have one dtype, got {x} and {w}; cast one")
+    if not x.dtype.is_floating and x.dtype not in (int32, int64):
+        raise DTypeError(
+            f"{op}: {x.dtype.name} has no room for sums of products (lhs {x}, rhs {w}); "
+            "cast both to int32, int64 or a floating dtype"
+        )
+
+
 def _infer(spec: ConvSpec, x: TensorType, w: TensorType) -> TensorType:
     for name, given, wanted in (("lhs", x, spec.lhs_shape), ("rhs", w, spec.rhs_shape)):
         if given.shape != wanted:
             raise ShapeError(
                 f"conv: {name} must have shape {wanted} for {spec}, got {given} (lhs {x}, rhs {w})"
             )
-    if x.dtype is not w.dtype:
-        raise DTypeError(f"conv: lhs and rhs must have one dtype, got {x} and {w}; cast one")
-    if not x.dtype.is_floating and x.dtype not in (int32, int64):
-        raise DTypeError(
-            f"conv: {x.dtype.name} has no room for sums of products (lhs {x}, rhs {w}); "
-            "cast both to int32, int64 or a floating dtype"
-        )
+    check_dtypes("conv", x, w)
     return TensorType(spec.out_shape, x.dtype)
 
 

@@ -15,7 +15,7 @@ from striate.dtype import promote
 from striate.errors import DTypeError, RangeError, ShapeError
 from striate.ir.arguments import LIMIT, as_integer, integer, integers, pair
 from striate.ir.graph import Node
-from striate.ops.conv import ConvSpec, conv, conv_lhs_adjoint
+from striate.ops.conv import ConvSpec, check_dtypes, conv, conv_lhs_adjoint
 from striate.ops.elementwise import add, cast
 from striate.ops.movement import reshape, transpose
 from striate.ops.operand import Operand, as_node
@@ -83,7 +83,7 @@ def pads_of(
             small, large = total // 2, total - total // 2
             pads.append((small, large) if padding == "same" else (large, small))
         return pads
-    if isinstance(padding, Iterable):
+    if isinstance(padding, Iterable) and as_integer(padding) is None:
         values = list(padding)
         if values and all(isinstance(v, Iterable) for v in values):
             if len(values) not in (1, rank):
@@ -138,6 +138,7 @@ def _operands(
     if x.type.dtype is not w.type.dtype and not dtype.is_floating:
         raise DTypeError(f"{op}: x and w must have one dtype, got x {x.type}, w {w.type}; cast one")
     x, w = cast(x, dtype), cast(w, dtype)
+    check_dtypes(op, x.type, w.type)
     single = x.ndim == rank + 1
     if single:
         x = reshape(x, (1, *x.shape))
