@@ -248,10 +248,11 @@ def read(result: Any) -> None:
             read(part)
 
 
-NOT_YET = (  # raised by NumPy or Python where striate should: asarray, zeros, axes, empty huge arrays
-    "inhomogeneous shape", "out of bounds for", "too large to convert", "array is too big",
-    "int() argument must be", "cannot convert float", "object is not iterable",
+NOT_YET = (  # what NumPy and Python say where striate should: asarray, zeros, axes, empty arrays
+    "inhomogeneous shape", "out of bounds for", "too large", "array is too big", "maximum supported",
+    "int() argument must be", "cannot convert float", "object is not iterable", "cannot reshape",
     "not supported between instances", "imum allowed", "discards the imaginary", "invalid literal",
+    "tuple indices",
 )  # fmt: skip
 
 
