@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from math import e as e, inf as inf, nan as nan, pi as pi
 from typing import TYPE_CHECKING, Any
 
 from striate.config import config as config
@@ -160,6 +161,7 @@ from striate.core.array import Array as Array, asarray as asarray, from_dlpack a
 from striate.core.creation import (
     arange as arange,
     empty as empty,
+    empty_like as empty_like,
     eye as eye,
     full as full,
     full_like as full_like,
@@ -215,6 +217,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 bool = bool_
+newaxis = None
 
 _LIBRARIES = ("data", "models", "nn", "optim", "train", "viz")
 _FUNCTIONS = {"fit": "train", "train_step": "train"}  # of libraries, by their short name

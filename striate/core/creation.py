@@ -65,6 +65,11 @@ def empty(shape: Shape, dtype: object = float32) -> Array:
     return zeros(shape, dtype)
 
 
+def empty_like(x: Any, dtype: object = None) -> Array:
+    """The same as `zeros_like`: nothing is left uninitialised."""
+    return zeros_like(x, dtype)
+
+
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: object = None) -> Array:
     """start, start + step, ... below stop; integers as int64, others as float32.
 
