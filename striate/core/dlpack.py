@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from striate.dtype import as_dtype, bfloat16
+from striate.errors import DTypeError
 from striate.ir.graph import Value
 
 _UINT, _BFLOAT = 1, 4
@@ -34,11 +35,21 @@ def _type_code(capsule: Any) -> ctypes.c_uint8:
 
 
 def export(value: Value, **options: Any) -> Any:
-    """The capsule of a value; no copy unless asked for."""
-    if value.dtype != bfloat16.numpy:
-        return value.__dlpack__(**options)
-    capsule = value.view(np.uint16).__dlpack__(**options)
-    _type_code(capsule).value = _BFLOAT
+    """The capsule of a value, whose memory may be shared by many nodes and must not be written.
+
+    No copy unless asked for. The capsule says that it is read-only if the consumer's `max_version`
+    can be told so; one from before DLPack 1.0 gets memory that it could write, or a copy where
+    even we could not.
+    """
+    shared = value.view(np.uint16) if value.dtype == bfloat16.numpy else value.view()
+    copy = options.get("copy")
+    if not copy and (options.get("max_version") or (0, 0)) >= (1, 0):
+        shared.flags.writeable = False
+    elif copy is None and not shared.flags.writeable:
+        shared = shared.copy()
+    capsule = shared.__dlpack__(**options)
+    if value.dtype == bfloat16.numpy:
+        _type_code(capsule).value = _BFLOAT
     return capsule
 
 
@@ -63,12 +74,17 @@ def load(x: Any) -> Value:
     """A NumPy view of a foreign array.
 
     Raises:
-        TypeError: `x` has no `__dlpack__`.
+        BufferError: the memory is not one that the CPU can read.
+        DTypeError: `x` has no `__dlpack__`, or a dtype that striate does not have.
     """
     if not hasattr(x, "__dlpack__"):
-        raise TypeError(f"from_dlpack: {type(x).__name__} has no __dlpack__; use st.asarray")
+        raise DTypeError(f"from_dlpack: {type(x).__name__} has no __dlpack__; use st.asarray")
     if str(getattr(x, "dtype", "")).endswith("bfloat16"):
         return np.from_dlpack(_Patched(x)).view(bfloat16.numpy)
-    value = np.from_dlpack(x)
+    try:
+        value = np.from_dlpack(x)
+    except RuntimeError as error:  # NumPy's, for a type code that it does not know
+        dtype = getattr(x, "dtype", "?")
+        raise DTypeError(f"from_dlpack: dtype {dtype} is not one of striate's: {error}") from error
     as_dtype(value.dtype)
     return value
