@@ -275,9 +275,9 @@ class Jit(Generic[P, R]):
         return self._run(done, dynamic)
 
     def _trace(self, treedef: TreeDef, leaves: list[Any], dynamic: list[Array | None]) -> _Compiled:
-        stale = [k for k in self._compiled if k[1] != _epoch[0]]  # type: ignore[index]
-        for k in stale:
-            del self._compiled[k]
+        for k in list(self._compiled):  # other threads may do the same
+            if k[1] != _epoch[0]:  # type: ignore[index]
+                self._compiled.pop(k, None)
         with tracing() as trace:
             symbols = {i: parameter(x.type) for i, x in enumerate(dynamic) if x is not None}
             args, kwargs = unflatten(
