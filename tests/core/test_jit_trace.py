@@ -81,11 +81,11 @@ def test_numpy_arguments_are_read_at_each_call() -> None:
 
 
 def test_plans_are_shared_between_equal_functions() -> None:
-    before = len(plan._plans)
+    plan._plans.clear()  # a full cache would not grow
     x = np.ones((2, 5, 3), "f4")
     for scale in (2.0, 3.0, 4.0):
         st.jit(lambda x, scale=scale: (st.exp(x) * scale).sum(0) * 17.25)(x)
-    assert len(plan._plans) == before + 1, "constants are inputs of the plan"
+    assert len(plan._plans) == 1, "constants are inputs of the plan"
 
 
 def test_invalidate_forgets_every_trace() -> None:
