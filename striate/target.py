@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,3 +45,32 @@ def cpu_count() -> int:
     except (OSError, ValueError):
         pass
     return allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A processor to generate code for; a value, so that any machine can compile for any other.
+
+    Attributes:
+        name: `x86-64-v4` (AVX-512), `x86-64-v3` (AVX2 and FMA), `x86-64-v2`, `aarch64`, or the
+            host's own, which is one of these with more features.
+        triple, cpu, features: as LLVM names them.
+        vector_bytes: width of a vector register.
+        registers: how many vector registers there are.
+        masks: whether lanes can be switched off at no cost.
+        l1, l2: bytes of the data caches of one core.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    masks: bool
+    l1: int = 32 << 10
+    l2: int = 512 << 10
+
+    def lanes(self, bits: int) -> int:
+        """Elements of this width in a vector register."""
+        return self.vector_bytes * 8 // bits

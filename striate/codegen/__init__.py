@@ -1,0 +1,1 @@
+"""From kernels as values to LLVM IR: nothing here runs machine code."""
