@@ -195,6 +195,51 @@ class Emitter:
         name = f"llvm.masked.store.{suffix(value.type)}.p0"
         self.intrinsic(name, VOID, value, p, align_, mask)
 
+    def gather(self, p: Value, step: Index, mask: Value, type: Any) -> Value:
+        """Lane i is the element at p + i * step, in elements, where the mask is true, else zero."""
+        align = ir.Constant(I32, size_of(scalar_of(type)))
+        name = f"llvm.masked.gather.{suffix(type)}.v{type.count}p0"
+        pointers = self._spread(p, step, type)
+        return self.intrinsic(name, type, pointers, align, mask, self.const(type, 0))
+
+    def scatter(self, value: Value, p: Value, step: Index, mask: Value) -> None:
+        """Lane i becomes the element at p + i * step, in elements, where the mask is true."""
+        type = value.type
+        align = ir.Constant(I32, size_of(scalar_of(type)))
+        name = f"llvm.masked.scatter.{suffix(type)}.v{type.count}p0"
+        self.intrinsic(name, VOID, value, self._spread(p, step, type), align, mask)
+
+    def _spread(self, p: Value, step: Index, type: Any) -> Value:
+        """The addresses p + i * step, in elements, of the lanes i of a vector."""
+        ramp = ir.Constant(ir.VectorType(I64, type.count), list(range(type.count)))
+        offsets = self.b.mul(ramp, self.splat(self.index(step), type.count))
+        value = self.b.gep(p, [offsets], source_etype=scalar_of(type))
+        value.type = ir.VectorType(POINTER, type.count)
+        return value
+
+    def widen(self, stored: Value, dtype: DType) -> Value:
+        """Stored elements, scalar or vector, in the type in which they are computed."""
+        b, n = self.b, lanes_of(stored.type)
+        if dtype is bfloat16:
+            bits = b.shl(b.zext(stored, vector(I32, n)), self.const(vector(I32, n), 16))
+            return b.bitcast(bits, vector(F32, n))
+        return b.trunc(stored, vector(I1, n)) if dtype is bool_ else stored
+
+    def narrow(self, x: Value, dtype: DType) -> Value:
+        """Computed elements as they are stored; bfloat16 rounds to nearest even, NaN stays NaN."""
+        b, n = self.b, lanes_of(x.type)
+        if dtype is bool_:
+            return b.zext(x, vector(I8, n))
+        if dtype is not bfloat16:
+            return x
+        wide = vector(I32, n)
+        bits = b.bitcast(x, wide)
+        high = b.lshr(bits, self.const(wide, 16))
+        odd = b.and_(high, self.const(wide, 1))
+        up = b.lshr(b.add(bits, b.add(odd, self.const(wide, 0x7FFF))), self.const(wide, 16))
+        quiet = b.or_(high, self.const(wide, 0x40))
+        return b.trunc(b.select(b.fcmp_unordered("uno", x, x), quiet, up), vector(BF16, n))
+
     def prefetch(self, p: Value, level: int = 1, write: bool = False) -> None:
         """Bring the cache line at an address into L1 or L2; any address will do."""
         flags = [ir.Constant(I32, v) for v in (int(write), 4 - level, 1)]
@@ -220,6 +265,14 @@ class Emitter:
     def fma(self, x: Value, y: Value, z: Value) -> Value:
         """x * y + z, rounded once."""
         return self.intrinsic(f"llvm.fma.{suffix(x.type)}", x.type, x, y, z)
+
+    def muladd(self, x: Value, y: Value, z: Value) -> Value:
+        """x * y + z: fused where the processor can, integers wrap around."""
+        if isinstance(scalar_of(x.type), ir.IntType):
+            return self.b.add(self.b.mul(x, y), z)
+        if self.target.name == "x86-64-v2":
+            return self.b.fadd(self.b.fmul(x, y), z)
+        return self.fma(x, y, z)
 
     # ---- control flow ------------------------------------------------------------------
 
