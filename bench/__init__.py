@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks of striate with its peers; `make bench`, or `python -m bench SUITE`."""
