@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 
+from striate.errors import StriateError
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -20,16 +22,40 @@ class Settings:
     Attributes:
         backend: which executor runs a plan (`STRIATE_BACKEND`); `numpy` is the interpreter.
         verify: re-check every graph after every pass (`STRIATE_VERIFY=1`).
+        num_threads: threads of a run (`STRIATE_NUM_THREADS`) unless `set_num_threads` was called;
+            0: as many as there are processors that the process may use.
+        target: the processor to compile for (`STRIATE_TARGET`): `x86-64-v4`, `x86-64-v3`,
+            `x86-64-v2`, `aarch64`; empty: the one that it runs on.
+        cache_dir: where machine code is kept (`STRIATE_CACHE_DIR`); empty: where the platform
+            keeps caches. It must belong to this user alone.
+        cache_size: the most that is kept there, in MiB (`STRIATE_CACHE_SIZE`); 0: nothing is.
     """
 
     backend: str = "numpy"
     verify: bool = False
+    num_threads: int = 0
+    target: str = ""
+    cache_dir: str = ""
+    cache_size: int = 512
+
+
+def _natural(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise StriateError(f"{name} must be a whole number, 0 or more, got {text!r}")
+    return int(text)
 
 
 def _from_environment() -> Settings:
     return Settings(
         backend=os.environ.get("STRIATE_BACKEND", "numpy"),
         verify=os.environ.get("STRIATE_VERIFY", "0") not in ("", "0"),
+        num_threads=_natural("STRIATE_NUM_THREADS", 0),
+        target=os.environ.get("STRIATE_TARGET", ""),
+        cache_dir=os.environ.get("STRIATE_CACHE_DIR", ""),
+        cache_size=_natural("STRIATE_CACHE_SIZE", 512),
     )
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 from striate.codegen.emitter import Emitter
@@ -40,9 +41,15 @@ class Kernel(Protocol):
         ...
 
 
+def symbol(kernel: Kernel) -> str:
+    """The name of a kernel's function: unlike the kernel's own name, it is unique."""
+    identity = f"{type(kernel).__module__} {kernel!r}"
+    return f"{kernel.name}_{sha256(identity.encode()).hexdigest()[:16]}"
+
+
 def emit(kernel: Kernel, target: Target) -> str:
-    """The LLVM IR of a kernel, as text."""
-    e = Emitter(target, kernel.name)
+    """The LLVM IR of a kernel, as text; its function is named `symbol(kernel)`."""
+    e = Emitter(target, symbol(kernel))
     kernel.emit(e)
     e.b.ret_void()
     return str(e.module)

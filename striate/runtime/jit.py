@@ -7,7 +7,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from striate.codegen.kernel import Kernel, emit
+from striate.codegen.kernel import Kernel, emit, symbol
 from striate.codegen.machine import _machine, compile_object, unscheduled
 from striate.target import Target
 
@@ -29,6 +29,6 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[Kernel, int]:
             engine = llvm.create_mcjit_compiler(module, machine)
             engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             engine.finalize_object()
-            _loaded[kernel, target] = (engine.get_function_address(kernel.name), engine)
+            _loaded[kernel, target] = (engine.get_function_address(symbol(kernel)), engine)
         found[kernel] = _loaded[kernel, target][0]
     return found
