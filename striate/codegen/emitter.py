@@ -122,6 +122,10 @@ class Emitter:
         n = lanes_of(type)
         return ir.Constant(type, number if n == 1 else [number] * n)
 
+    def undefined(self, element: Any, lanes: int) -> Value:
+        """A vector of any content, to be filled."""
+        return ir.Constant(ir.VectorType(element, lanes), ir.Undefined)
+
     # ---- index arithmetic --------------------------------------------------------------
 
     def add(self, *parts: Index) -> Value:
@@ -178,10 +182,13 @@ class Emitter:
         zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
         return self.b.shuffle_vector(one, undefined, zeros)
 
+    def ramp(self, lanes: int) -> Value:
+        """The i64 numbers of the lanes: 0, 1, 2, ..."""
+        return ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
+
     def first_lanes(self, n: Index, lanes: int) -> Value:
         """A mask that is true in the lanes below n."""
-        ramp = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
-        return self.b.icmp_signed("<", ramp, self.splat(self.index(n), lanes))
+        return self.b.icmp_signed("<", self.ramp(lanes), self.splat(self.index(n), lanes))
 
     def load_masked(self, p: Value, mask: Value, type: Any, align: int | None = None) -> Value:
         """A load of the lanes in which the mask is true; the others are zero and not touched."""
@@ -211,8 +218,7 @@ class Emitter:
 
     def _spread(self, p: Value, step: Index, type: Any) -> Value:
         """The addresses p + i * step, in elements, of the lanes i of a vector."""
-        ramp = ir.Constant(ir.VectorType(I64, type.count), list(range(type.count)))
-        offsets = self.b.mul(ramp, self.splat(self.index(step), type.count))
+        offsets = self.b.mul(self.ramp(type.count), self.splat(self.index(step), type.count))
         value = self.b.gep(p, [offsets], source_etype=scalar_of(type))
         value.type = ir.VectorType(POINTER, type.count)
         return value
@@ -273,6 +279,18 @@ class Emitter:
         if self.target.name == "x86-64-v2":
             return self.b.fadd(self.b.fmul(x, y), z)
         return self.fma(x, y, z)
+
+    def total(self, x: Value) -> Value:
+        """The sum of the lanes of a vector, their number a power of two: halves are added."""
+        while (n := lanes_of(x.type)) > 1:
+            halves = [range(n // 2), range(n // 2, n)]
+            low, high = (
+                self.b.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, n // 2), [*lanes]))
+                for lanes in halves
+            )
+            x = self.b.fadd(low, high) if scalar_of(x.type) in (F32, F64) else self.b.add(low, high)
+        vector = isinstance(x.type, ir.VectorType)
+        return self.b.extract_element(x, ir.Constant(I32, 0)) if vector else x
 
     # ---- control flow ------------------------------------------------------------------
 
