@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def _number(path: Path) -> int | None:
@@ -45,6 +48,40 @@ def cpu_count() -> int:
     except (OSError, ValueError):
         pass
     return allowed
+
+
+def _bytes(text: str) -> int:
+    """`48K`, `2M` or `4096` as sysfs writes them."""
+    unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
+    return int(text.rstrip("KM")) * unit
+
+
+def _sysctl(name: str) -> int:
+    """A number that macOS knows by name; 0 where there is none."""
+    value, size = ctypes.c_uint64(), ctypes.c_size_t(8)
+    library = ctypes.CDLL(None)
+    failed = library.sysctlbyname(
+        name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
+    )
+    return 0 if failed else value.value
+
+
+@lru_cache(maxsize=1)
+def data_caches() -> tuple[int, int]:
+    """Bytes of the first and second data cache of one core; 0 for what is not known."""
+    if sys.platform == "darwin":
+        names = ("l1dcachesize", "l2cachesize")
+        l1, l2 = (_sysctl(f"hw.perflevel0.{n}") or _sysctl(f"hw.{n}") for n in names)
+        return l1, l2
+    sizes = {1: 0, 2: 0}
+    for index in sorted(_CACHES.glob("index*")):
+        try:
+            level = int((index / "level").read_text())
+            if level in sizes and (index / "type").read_text().strip() != "Instruction":
+                sizes[level] = _bytes((index / "size").read_text().strip())
+        except (OSError, ValueError):
+            pass
+    return sizes[1], sizes[2]
 
 
 @dataclass(frozen=True, slots=True)

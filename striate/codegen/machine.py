@@ -8,13 +8,15 @@ processes (`runtime/worker.py`), where it disturbs nobody else's LLVM.
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 
+from striate.config import settings
 from striate.errors import StriateError
-from striate.target import Target
+from striate.target import Target, data_caches
 
 _V2 = "+cx16,+popcnt,+sahf,+sse3,+ssse3,+sse4.1,+sse4.2"
 _V3 = f"{_V2},+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe"
@@ -58,32 +60,72 @@ def named_target(name: str) -> Target:
     raise StriateError(f"target: no target {name!r}; there are {', '.join([*_X86, 'aarch64'])}")
 
 
+def _of_host(target: Target) -> Target:
+    """The target with all features and with the caches of the processor that we run on."""
+    l1, l2 = data_caches()
+    tuning = [",-prefer-256-bit"] if target.vector_bytes == 64 else []
+    return replace(
+        target,
+        triple=llvm.get_default_triple(),
+        cpu=llvm.get_host_cpu_name(),
+        features="".join([llvm.get_host_cpu_features().flatten(), *tuning]),
+        l1=l1 or target.l1,
+        l2=l2 or target.l2,
+    )
+
+
 @cache
 def host_target() -> Target:
-    """The processor that this process runs on, with all its features."""
-    _initialize()
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        features = llvm.get_host_cpu_features().flatten()
-        triple = llvm.get_default_triple()
-        return Target(
-            "aarch64", triple, llvm.get_host_cpu_name(), features, 16, 32, False, 64 << 10
-        )
-    has = {name for name, on in llvm.get_host_cpu_features().items() if on}
-    for name, (features, width, registers, masks) in _X86.items():
-        if {f[1:] for f in features.split(",") if f[0] == "+"} - {"sahf"} <= has:
-            every = llvm.get_host_cpu_features().flatten() + ",-prefer-256-bit"
-            triple = llvm.get_default_triple()
-            return Target(name, triple, llvm.get_host_cpu_name(), every, width, registers, masks)
+    """The processor that this process runs on, with all its features.
+
+    Raises:
+        StriateError: there is no code generator for it.
+    """
+    arm = platform.machine().lower() in ("aarch64", "arm64")
+    for name in ("aarch64",) if arm else _X86:
+        if can_run(named_target(name)):
+            return _of_host(named_target(name))
     raise StriateError(f"target: {llvm.get_host_cpu_name()} is older than x86-64-v2")
 
 
+def current_target() -> Target:
+    """What to compile for: the host, or the target that the settings name (`STRIATE_TARGET`).
+
+    Raises:
+        StriateError: there is no target of this name.
+    """
+    name = settings().target
+    return named_target(name) if name else host_target()
+
+
 @cache
-def _machine(target: Target) -> Any:
+def can_run(target: Target) -> bool:
+    """Whether the processor that this process runs on can run code for the target."""
+    family = target.triple.split("-", 1)[0]
+    if family != llvm.get_default_triple().split("-", 1)[0].replace("arm64", "aarch64"):
+        return False
+    wanted = {f[1:] for f in target.features.split(",") if f[:1] == "+"}
+    found = {name for name, on in llvm.get_host_cpu_features().items() if on}
+    return family == "aarch64" or wanted - {"sahf"} <= found
+
+
+def new_machine(target: Target) -> Any:
+    """LLVM's code generator for a target; an execution engine takes possession of its own.
+
+    Raises:
+        StriateError: LLVM doesn't know the target.
+    """
     _initialize()
-    found = llvm.Target.from_triple(target.triple)
+    try:
+        found = llvm.Target.from_triple(target.triple)
+    except RuntimeError as error:
+        raise StriateError(f"target: LLVM cannot generate {target.triple}: {error}") from error
     return found.create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, jit=True, reloc="pic", codemodel="small"
     )
+
+
+_machine = cache(new_machine)
 
 
 def _optimized(text: str, target: Target) -> tuple[Any, Any]:
