@@ -1,0 +1,262 @@
+"""The kernel of weight gradients: sums over pixels in registers, taps and channels outside.
+
+    dw[k, c, tap] = sum over pixels m of x[c, x_steps . m + x_shift[tap]] * g[k, g_steps . m + ...]
+
+A pixel is a point m of a box of axes, the batch among them. A register tile is `rows` channels c by
+`vectors` vectors of features k: a pixel costs `vectors` loads of g and `rows` broadcasts of x. The
+box is cut into blocks whose operands stay in the caches while every tile of a unit (some k by some
+c, all taps) passes over them; each tile's sum then joins `sums`, which the unit has for itself:
+
+    sums: [tiles of k, channels c, taps, vectors * lanes of k]
+
+Nothing is added in an order that depends on the unit, so units may be cut to the number of threads.
+A tap's pixels are bounded by what lies inside of both operands: padding is never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from striate.codegen.emitter import I8, I64, Emitter, Value, element, size_of, storage, vector
+from striate.codegen.weight_gradient_copy import Packing, Sums, store_dense, store_strided
+from striate.dtype import DType
+
+# The words, in order; then AXIS for each axis. Strides count elements.
+WORDS = (
+    "x",
+    "g",
+    "dw",
+    "scratch",  # per thread: sums, then packed x, then packed g
+    "scratch_bytes",
+    "x_packed",  # offsets in bytes into a thread's scratch
+    "g_packed",
+    "tap_table",  # [taps, 2 + 2 * axes]: offsets into x and g, then (first, stop) of each axis
+    "unit_table",  # [UNIT_LIMIT, 2]: tiles of k and blocks of c of a unit, by threads - 1
+    "where_table",  # [taps]: where a tap stands in dw
+    "groups",
+    "channels",  # per group, as the next three
+    "features",
+    "channel_blocks",
+    "feature_tiles",
+    "taps",
+    "x_group",
+    "x_block",  # distance of two blocks of `x_lanes` channels
+    "g_group",
+    "g_vector",  # distance of two vectors of features
+    "dw_group",
+    "dw_feature",
+    "dw_channel",
+)
+AXIS = ("size", "step", "x_step", "g_step")
+UNIT_LIMIT = 64  # a team of more threads is served as one of this many
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The pixels [first, stop) of one axis in a block."""
+
+    first: Value
+    stop: Value
+
+
+@dataclass(frozen=True, slots=True)
+class WeightGradientKernel:
+    """The sums of one range of features.
+
+    Attributes:
+        dtype: of x, g and dw.
+        axes: number of axes of pixels.
+        rows, vectors: the register tile: channels, and vectors of features.
+        x_lanes: channels that stand together in x, or in packed x; a multiple of `rows`.
+        x_packing, g_packing: how an operand is copied into scratch first, or None.
+        dense: dw[k] is contiguous over (c, tap) for each k.
+    """
+
+    dtype: DType
+    axes: int
+    rows: int
+    vectors: int
+    x_lanes: int
+    x_packing: Packing | None = None
+    g_packing: Packing | None = None
+    dense: bool = True
+
+    @property
+    def name(self) -> str:
+        """As `weight_gradient_f32_8x2`."""
+        return f"weight_gradient_{self.dtype.short}_{self.rows}x{self.vectors}"
+
+    def emit(self, e: Emitter) -> None:
+        """Share the units (group, tiles of k, blocks of c) and compute each."""
+        _Emission(self, e).run()
+
+
+class _Emission:
+    """The state of emitting one kernel."""
+
+    def __init__(self, kernel: WeightGradientKernel, e: Emitter) -> None:
+        self.kernel, self.e = kernel, e
+        self.one, self.stored = element(kernel.dtype), storage(kernel.dtype)
+        self.lanes = e.target.vector_bytes // size_of(self.one)
+        self.vec = vector(self.one, self.lanes)
+        self.width = kernel.vectors * self.lanes
+        self.w = {
+            name: e.pointer(i) if i < 4 or name.endswith("_table") else e.number(i)
+            for i, name in enumerate(WORDS)
+        }
+        self.axes = [
+            {n: e.number(len(WORDS) + j * len(AXIS) + i) for i, n in enumerate(AXIS)}
+            for j in range(kernel.axes)
+        ]
+
+    def run(self) -> None:
+        e, b, w = self.e, self.e.b, self.w
+        row = e.mul(e.add(e.smaller(e.threads, UNIT_LIMIT), -1), 2)
+        tiles, blocks = (self._entry("unit_table", e.add(row, i)) for i in range(2))
+        up = lambda n, d: b.sdiv(e.add(n, d, -1), d)  # noqa: E731
+        rows, columns = up(w["feature_tiles"], tiles), up(w["channel_blocks"], blocks)
+        own = e.mul(w["scratch_bytes"], e.thread)
+        self.sums = b.gep(w["scratch"], [own], source_etype=I8)
+        per_group = b.mul(rows, columns)
+
+        def unit(u: Value) -> None:
+            group, rest = b.sdiv(u, per_group), b.srem(u, per_group)
+            k0 = b.mul(b.sdiv(rest, columns), tiles)
+            c0 = b.mul(b.srem(rest, columns), blocks)
+            k1 = e.smaller(e.add(k0, tiles), w["feature_tiles"])
+            c1 = e.smaller(e.add(c0, blocks), w["channel_blocks"])
+            self._unit(group, k0, k1, c0, c1)
+
+        first, last = e.share(b.mul(w["groups"], per_group))
+        e.each(first, last, unit)
+
+    def _entry(self, table: str, i: Value) -> Value:
+        return self.e.load(self.e.at(self.w[table], i, I64), I64)
+
+    def _unit(self, group: Value, k0: Value, k1: Value, c0: Value, c1: Value) -> None:
+        """sums[k0:k1, c0:c1] over all blocks of pixels, then into dw."""
+        e, b, w = self.e, self.e.b, self.w
+        span = e.mul(b.sub(c1, c0), self.kernel.x_lanes)  # channels
+        rows = b.mul(span, w["taps"])
+        size = e.mul(b.mul(b.sub(k1, k0), rows), self.kernel.vectors)
+        zero = e.const(self.vec, 0)
+        align = e.target.vector_bytes
+        e.each(0, size, lambda i: e.store(zero, e.at(self.sums, i, self.vec), align))
+        x = e.at(w["x"], b.mul(group, w["x_group"]), self.one)
+        g = e.at(w["g"], b.mul(group, w["g_group"]), self.one)
+
+        def block(bounds: list[Bounds]) -> None:
+            def tile(k: Value, c: Value, tap: Value) -> None:
+                gk = e.at(g, b.mul(e.mul(k, self.kernel.vectors), w["g_vector"]), self.one)
+                xc = e.at(x, b.mul(c, w["x_block"]), self.one)
+                channel = e.mul(b.sub(c, c0), self.kernel.x_lanes)
+                row = e.add(b.mul(b.sub(k, k0), rows), b.mul(channel, w["taps"]), tap)
+                self._tap(xc, gk, tap, bounds, row)
+
+            e.each(
+                k0,
+                k1,
+                lambda k: e.each(
+                    c0, c1, lambda c: e.each(0, w["taps"], lambda tap: tile(k, c, tap))
+                ),
+            )
+
+        self._blocks(block, [])
+        first = e.mul(c0, self.kernel.x_lanes)
+        wanted = b.sub(e.smaller(e.add(first, span), w["channels"]), first)
+        start = e.add(b.mul(group, w["dw_group"]), b.mul(first, w["dw_channel"]))
+
+        def store(k: Value) -> None:
+            feature = e.mul(k, self.width)
+            p = e.at(self.sums, e.mul(b.mul(b.sub(k, k0), rows), self.kernel.vectors), self.vec)
+            dw = e.at(w["dw"], e.add(start, b.mul(feature, w["dw_feature"])), self.stored)
+            many = b.mul(wanted, w["taps"])
+            sums = Sums(self.kernel.dtype, p, many, self.kernel.vectors, feature, w["features"])
+            if self.kernel.dense:
+                store_dense(e, sums, dw, w["dw_feature"])
+            else:
+                more = (w["dw_channel"], w["taps"], w["where_table"])
+                store_strided(e, sums, dw, w["dw_feature"], *more)
+
+        e.each(k0, k1, store)
+
+    def _blocks(self, body: Callable[[list[Bounds]], None], bounds: list[Bounds]) -> None:
+        """The nest of loops over blocks of pixels."""
+        e = self.e
+        if len(bounds) == len(self.axes):
+            body(bounds)
+            return
+        axis = self.axes[len(bounds)]
+
+        def part(m: Value) -> None:
+            stop = e.smaller(e.add(m, axis["step"]), axis["size"])
+            self._blocks(body, [*bounds, Bounds(m, stop)])
+
+        e.each(0, axis["size"], part, axis["step"])
+
+    def _tap(self, x: Value, g: Value, tap: Value, block: Sequence[Bounds], row: Value) -> None:
+        """One tap of a block of channels: its sums over the pixels of the block join `sums`."""
+        e, kernel = self.e, self.kernel
+        at = e.mul(tap, 2 + 2 * kernel.axes)
+        x = e.at(x, self._entry("tap_table", at), self.one)
+        g = e.at(g, self._entry("tap_table", e.add(at, 1)), self.one)
+        bounds = []
+        for j, within in enumerate(block):
+            first = self._entry("tap_table", e.add(at, 2 + 2 * j))
+            stop = self._entry("tap_table", e.add(at, 3 + 2 * j))
+            bounds.append(Bounds(e.larger(first, within.first), e.smaller(stop, within.stop)))
+        rows = kernel.rows
+
+        def tile(i: Value) -> None:
+            zeros = [e.const(self.vec, 0)] * (rows * kernel.vectors)
+            sums = self._pixels(e.at(x, i, self.one), g, bounds, zeros)
+            top = e.mul(e.add(row, e.mul(i, self.w["taps"])), kernel.vectors)
+            down = e.mul(self.w["taps"], kernel.vectors)
+            for r in range(rows):
+                for v in range(kernel.vectors):
+                    p = e.at(self.sums, e.add(top, e.mul(down, r), v), self.vec)
+                    old = e.load(p, self.vec, e.target.vector_bytes)
+                    new = e.b.fadd(old, sums[r * kernel.vectors + v])
+                    e.store(new, p, e.target.vector_bytes)
+
+        e.each(0, kernel.x_lanes, tile, rows)
+
+    def _pixels(
+        self, x: Value, g: Value, bounds: Sequence[Bounds], sums: list[Value]
+    ) -> list[Value]:
+        """The sums, and the products of all pixels in the bounds added to them, in order."""
+        e = self.e
+        axis = self.axes[len(self.axes) - len(bounds)]
+        first, stop = bounds[0].first, bounds[0].stop
+
+        def at(p: Value, m: Value, step: Value) -> Value:
+            return e.at(p, e.mul(m, step), self.one)
+
+        if len(bounds) > 1:
+
+            def row(m: Value, sums: list[Value]) -> list[Value]:
+                inner = (at(x, m, axis["x_step"]), at(g, m, axis["g_step"]))
+                return self._pixels(*inner, bounds[1:], sums)
+
+            return e.loop(first, stop, 1, sums, row)
+
+        def pixel(m: Value, carried: list[Value]) -> list[Value]:
+            xp, gp, *acc = carried
+            new = self._products(xp, gp, acc)
+            return [at(xp, 1, axis["x_step"]), at(gp, 1, axis["g_step"]), *new]
+
+        begin = [at(x, first, axis["x_step"]), at(g, first, axis["g_step"])]
+        return e.loop(first, stop, 1, [*begin, *sums], pixel)[2:]
+
+    def _products(self, x: Value, g: Value, acc: list[Value]) -> list[Value]:
+        """One pixel: acc[r, v] + x[r] * g[v]."""
+        e, n = self.e, self.kernel.vectors
+        gs = []
+        for v in range(n):
+            gs.append(e.load(e.at(g, e.mul(self.w["g_vector"], v), self.one), self.vec))
+        new = []
+        for r in range(self.kernel.rows):
+            xr = e.splat(e.load(e.at(x, r, self.one), self.one), self.lanes)
+            new += [e.muladd(xr, gs[v], acc[r * n + v]) for v in range(n)]
+        return new
