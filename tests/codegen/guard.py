@@ -71,12 +71,16 @@ def run_everywhere(
     given: Mapping[Buffer, Array],
     made: Mapping[Buffer, tuple[Sequence[int], np.typing.DTypeLike]],
     target: Target | None = None,
+    updated: Mapping[Buffer, Array] | None = None,
 ) -> dict[Buffer, Array]:
-    """What the steps write, asserted to be bitwise the same for 1, 2, 3 and 5 threads."""
+    """What the steps write, asserted to be bitwise the same for 1, 2, 3 and 5 threads; `updated`
+    are buffers that they write, with their content before.
+    """
     held = {b: copy_of(x) for b, x in given.items()}
     first: dict[Buffer, Array] = {}
     for threads in (1, 2, 3, 5):
         out = {b: guarded(shape, dtype) for b, (shape, dtype) in made.items()}
+        out |= {b: copy_of(x) for b, x in (updated or {}).items()}
         run(steps, held | out, threads, target)
         for b, x in out.items():
             assert x.tobytes() == first.setdefault(b, x).tobytes(), f"{threads} threads"

@@ -10,7 +10,7 @@ from striate.codegen.kernel import Buffer
 from striate.dtype import ALL, DType, float32, int64
 from striate.ir.types import TensorType
 from striate.ops.reduce import ARGMAX, ARGMIN, MAX, MIN
-from tests.codegen.guard import TARGETS, guarded, run_everywhere, values
+from tests.codegen.guard import TARGETS, run_everywhere, values
 
 OPS = (MAX, MIN, ARGMAX, ARGMIN)
 SHAPES = ((1, 1), (3, 2), (40, 3), (65, 10), (5, 33), (3, 150), (2, 1000), (2, 3, 129), (0, 4))
