@@ -93,9 +93,7 @@ def random_window(rng: np.random.Generator, largest: int) -> Window:
     size = [int(n) for n in rng.integers(1, largest + 1, 3)]
     if rng.integers(12) == 0:
         size[int(rng.integers(3))] = 0
-    stride, lhs, rhs = (
-        int(v) * int(s) for v, s in zip(rng.choice([1, 1, 2, 3], 3), rng.choice([1, 1, -1], 3))
-    )
+    stride, lhs, rhs = (rng.choice([1, 1, 2, 3], 3) * rng.choice([1, 1, -1], 3)).tolist()
     # somewhere between the two ends at which nothing meets
     pad = stride * (size[1] // 2) + rhs * (size[2] // 2) - lhs * (size[0] // 2)
     return Window(*size, stride, lhs, rhs, pad + int(rng.integers(-2, 3)))
@@ -154,17 +152,14 @@ def test_huge_windows_are_not_walked() -> None:
     assert len(steps) == 1
 
 
-@pytest.mark.parametrize("dtype", [float32, float64, int32], ids=str)
+@pytest.mark.parametrize("dtype", [float32, float64], ids=str)
 def test_padding_is_not_multiplied(dtype: DType) -> None:
     """An infinite weight that meets only padding leaves no NaN."""
-    if not dtype.is_floating:
-        return
-    for order in (None, (0, 2, 3, 1)):
+    for order in ((0, 1, 2, 3), (0, 2, 3, 1)):
         axis = Window.of(20, 3, padding=(1, 1))
         spec = ConvSpec(1, 1, 2, 3, (axis,))
         x, w = np.ones(spec.lhs_shape, dtype.numpy), np.ones(spec.rhs_shape, dtype.numpy)
         w[..., 0] = np.inf
-        order = order or (0, 1, 2, 3)
         back = tuple(np.argsort(order))
         stored = {"x": x.transpose(order).copy(), "w": w, "y": np.zeros(spec.out_shape)}
         buffers = {name: Buffer(0) for name in stored}
@@ -224,9 +219,8 @@ def test_fill(target: Target) -> None:
         steps = fill_zero(target, dtype, shape, View(y, offset, strides))
         whole = (3, 5000) if dtype is float32 else (3, 100)
         out = run_everywhere(steps, {}, {y: (whole, dtype.numpy)}, target)[y].view(np.uint8)
-        wanted = np.full(whole, 0xFF, np.uint8).astype(np.int64).view(np.int64)
         touched = np.zeros(whole, bool)
         touched[inside] = True
         zero = out.reshape(*whole, dtype.itemsize).max(-1) == 0
-        assert np.array_equal(zero, touched) and wanted.size
+        assert np.array_equal(zero, touched)
     assert fill_zero(target, float32, (2, 0), View(Buffer(0), 0, (0, 1))) == []
