@@ -1,0 +1,160 @@
+"""exp and what follows from it: expm1, sinh, cosh, tanh, sigmoid.
+
+    x = n ln 2 + r,  |r| <= ln(2)/2,      e^x = 2^n (1 + r + r^2 q(r)),
+    e^x - 1 = 2^n ((r + r^2 q(r)) + (1 - 2^-n))
+
+n comes from a rounding addition, and n ln 2 is subtracted in two parts of which the first is exact
+(Cody & Waite, "Software manual for the elementary functions", 1980). q is a minimax polynomial for
+the relative error of the result. Below 2^-126 (2^-1022) results are zero, or denormal with AVX-512.
+"""
+
+from __future__ import annotations
+
+from math import inf, log
+
+from striate.codegen.emitter import Emitter, Value
+from striate.codegen.floats import (
+    has_scalef,
+    horner,
+    is_single,
+    round_by_magic,
+    scalef,
+    shift_exponent,
+    with_sign,
+)
+
+# q on |r| <= 0.3469, for exp: relative error 3.1e-9 (float32) and 5.4e-20 (float64)
+_EXP_SINGLE = (
+    0.0013814467238262296, 0.008368780836462975, 0.04166839271783829, 0.1666651964187622,
+    0.4999999403953552,
+)  # fmt: skip
+_EXP_DOUBLE = (
+    2.499996264899895e-08, 2.763037865534939e-07, 2.7557587350398917e-06, 2.4801492762700393e-05,
+    0.00019841269504756613, 0.0013888888943922725, 0.008333333333495627, 0.04166666666652919,
+    0.1666666666666641, 0.5000000000000011,
+)  # fmt: skip
+# q for expm1: relative error 2.4e-10 and 2.6e-19
+_EXPM1_SINGLE = (
+    0.0001984588598133996, 0.0013940719654783607, 0.008333389647305012, 0.04166635870933533,
+    0.1666666567325592, 0.5,
+)  # fmt: skip
+_EXPM1_DOUBLE = (
+    2.0875327870886753e-09, 2.5109081387607285e-08, 2.755740294202504e-07, 2.7557244104221582e-06,
+    2.480158717184175e-05, 0.00019841269886207913, 0.0013888888888962901, 0.008333333333321608,
+    0.041666666666666505, 0.16666666666666677, 0.5,
+)  # fmt: skip
+# ln 2 in two parts: the first has so few bits that its product with any n is exact
+LN2_SINGLE = (0.693359375, -2.12194440054690583e-4)
+LN2_DOUBLE = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+# exp is normal from the first number to the second
+_RANGE_SINGLE = (-87.33654022216797, 88.72283172607422)
+_RANGE_DOUBLE = (-708.396418532264, 709.782712893384)
+
+
+def ln2_of(x: Value) -> tuple[float, float]:
+    """ln 2 in two parts for the format of x."""
+    return LN2_SINGLE if is_single(x) else LN2_DOUBLE
+
+
+def _reduce(e: Emitter, x: Value) -> tuple[Value, Value, Value]:
+    """(r, n, bits whose low part is n)."""
+    n, bits = round_by_magic(e, x, 1 / log(2))
+    hi, lo = ln2_of(x)
+    r = e.muladd(n, e.const(x.type, -hi), x)
+    return e.muladd(n, e.const(x.type, -lo), r), n, bits
+
+
+def _upper(e: Emitter, x: Value, y: Value) -> Value:
+    """y, and infinity where exp(x) is too large, and NaN where x is."""
+    largest = (_RANGE_SINGLE if is_single(x) else _RANGE_DOUBLE)[1]
+    fits = e.b.fcmp_ordered("<=", x, e.const(x.type, largest))
+    return e.b.select(fits, y, e.b.fadd(x, e.const(x.type, inf)))
+
+
+def exp(e: Emitter, x: Value, decays: bool = False) -> Value:
+    """e^x; `decays` promises that x is not positive."""
+    single = is_single(x)
+    taylor = (*(_EXP_SINGLE if single else _EXP_DOUBLE), 1.0, 1.0)
+    least, largest = (e.const(x.type, v) for v in (_RANGE_SINGLE if single else _RANGE_DOUBLE))
+    if has_scalef(e):  # whose results overflow and underflow as they should
+        low, high = (e.const(x.type, v) for v in ((-120, 100) if single else (-800, 800)))
+        x = e.b.select(e.b.fcmp_ordered("<", x, low), low, x)
+        if not decays:
+            x = e.b.select(e.b.fcmp_ordered(">", x, high), high, x)
+        r, n, _ = _reduce(e, x)
+        return scalef(e, horner(e, r, taylor), n)
+    r, _, bits = _reduce(e, x)
+    y = shift_exponent(e, horner(e, r, taylor), bits)
+    if decays:  # NaN too gives NaN: an exponent field of ones is not less than any number
+        return e.b.select(e.b.fcmp_unordered(">=", x, least), y, e.const(x.type, 0))
+    y = e.b.select(e.b.fcmp_ordered("<", x, least), e.const(x.type, 0), y)
+    return _upper(e, x, y)
+
+
+def _expm1(e: Emitter, x: Value) -> Value:
+    """e^x - 1 for x from -40 (float32: -17) to where e^x overflows; the sign of 0 is lost."""
+    single = is_single(x)
+    r, _, bits = _reduce(e, x)
+    q = horner(e, r, _EXPM1_SINGLE if single else _EXPM1_DOUBLE)
+    p = e.muladd(e.b.fmul(r, r), q, r)
+    half = e.const(x.type, 0.5)
+    scale = shift_exponent(e, half, bits)  # 2^(n-1), which is finite where 2^n may not be
+    y = e.muladd(p, scale, e.b.fsub(scale, half))
+    return e.b.fadd(y, y)
+
+
+def expm1(e: Emitter, x: Value) -> Value:
+    """e^x - 1."""
+    low = e.const(x.type, -17 if is_single(x) else -40)
+    inside = e.b.select(e.b.fcmp_ordered("<", x, low), low, x)
+    return with_sign(e, _upper(e, x, _expm1(e, inside)), x)
+
+
+def tanh(e: Emitter, x: Value) -> Value:
+    """t / (t + 2) with t = e^2|x| - 1."""
+    single = is_single(x)
+    a = e.unary("fabs", x)
+    last = e.const(x.type, 9.5 if single else 20)  # where it is 1 to the last bit
+    a = e.b.select(e.b.fcmp_ordered(">", a, last), last, a)
+    t = _expm1(e, e.b.fadd(a, a))
+    two = e.const(x.type, 2)
+    y = e.b.fdiv(t, d := e.b.fadd(t, two))
+    if single:  # the rounding of t + 2 is worth a correction to first order (where d is about 2)
+        lost = e.b.fsub(t, e.b.fsub(d, two))
+        y = e.muladd(e.b.fmul(y, lost), e.const(x.type, -0.5), y)
+    return with_sign(e, y, x)
+
+
+def sigmoid(e: Emitter, x: Value) -> Value:
+    """1 / (1 + t) and t / (1 + t) with t = e^-|x|."""
+    one = e.const(x.type, 1)
+    t = exp(e, e.b.fneg(e.unary("fabs", x)), decays=True)
+    upper = e.b.select(e.b.fcmp_ordered("<", x, e.const(x.type, 0)), t, one)
+    return e.b.fdiv(upper, e.b.fadd(one, t))
+
+
+def _half_exp(e: Emitter, x: Value) -> Value:
+    """e^x / 2 for x >= 0, infinite only where that is too large."""
+    r, _, bits = _reduce(e, x)
+    taylor = (*(_EXP_SINGLE if is_single(x) else _EXP_DOUBLE), 1.0, 1.0)
+    y = shift_exponent(e, horner(e, r, taylor), e.b.sub(bits, e.const(bits.type, 1)))
+    largest = 89.41598510742188 if is_single(x) else 710.475860073943
+    fits = e.b.fcmp_ordered("<=", x, e.const(x.type, largest))
+    return e.b.select(fits, y, e.b.fadd(x, e.const(x.type, inf)))
+
+
+def cosh(e: Emitter, x: Value) -> Value:
+    """h + 1/(4h) with h = e^|x| / 2."""
+    h = _half_exp(e, e.unary("fabs", x))
+    return e.b.fadd(h, e.b.fdiv(e.const(x.type, 0.25), h))
+
+
+def sinh(e: Emitter, x: Value) -> Value:
+    """h - 1/(4h) with h = e^|x| / 2, and (t + t/(t + 1)) / 2 with t = e^|x| - 1 below 1."""
+    a, one = e.unary("fabs", x), e.const(x.type, 1)
+    small = e.b.fcmp_ordered("<", a, one)
+    h = _half_exp(e, a)
+    large = e.b.fsub(h, e.b.fdiv(e.const(x.type, 0.25), h))
+    t = _expm1(e, e.b.select(small, a, one))
+    near = e.b.fmul(e.const(x.type, 0.5), e.b.fadd(t, e.b.fdiv(t, e.b.fadd(t, one))))
+    return with_sign(e, e.b.select(small, near, large), x)
