@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. `striate` itself is the facade over all up to core, which libraries may use.
 LAYERS = {
-    "values": ["errors", "dtype", "config", "pytree", "target"],
+    "values": ["errors", "dtype", "config", "pytree", "target", "memory"],
     "ir": ["ir"],
     "ops": ["ops"],
     "transform": ["transform"],

@@ -36,6 +36,7 @@ class Op:
         vjp: (attrs, g, out, *inputs) -> a cotangent per input, None where it is zero.
         jvp: (attrs, tangents, out, *inputs) -> the tangent of the output, or None where it is
             zero; a tangent that is None is zero.
+        elementwise: whether it acts on each element alone: inputs and output have one shape.
     An op without vjp and jvp is locally constant: its derivative is zero.
     """
 
@@ -44,6 +45,7 @@ class Op:
     reference: Callable[..., Value]
     vjp: Callable[..., Cotangents] | None = None
     jvp: Callable[..., Node | None] | None = None
+    elementwise: bool = False
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -55,7 +55,7 @@ def pointwise(
 ) -> Op:
     """An op whose derivative is `partials(out, *inputs)`; without them it is locally constant."""
     if partials is None:
-        return Op(name, infer, _in_float32(fn))
+        return Op(name, infer, _in_float32(fn), elementwise=True)
 
     def vjp(attrs: object, g: Node, out: Node, *xs: Node) -> Cotangents:
         return tuple(_scaled(g, p) for p in partials(out, *xs))
@@ -68,7 +68,7 @@ def pointwise(
                 total = part if total is None else add(total, part)
         return total
 
-    return Op(name, infer, _in_float32(fn), vjp, jvp)
+    return Op(name, infer, _in_float32(fn), vjp, jvp, elementwise=True)
 
 
 def same(name: str, kinds: str) -> Callable[..., TensorType]:
@@ -147,7 +147,14 @@ def _cast_jvp(dtype: DType, tangents: Cotangents, out: Node, x: Node) -> Node | 
     return cast(t, dtype) if t is not None and dtype.is_floating else None
 
 
-CAST: Op = Op("cast", lambda dtype, x: x.with_dtype(dtype), _cast_reference, _cast_vjp, _cast_jvp)
+CAST: Op = Op(
+    "cast",
+    lambda dtype, x: x.with_dtype(dtype),
+    _cast_reference,
+    _cast_vjp,
+    _cast_jvp,
+    elementwise=True,
+)
 
 
 def cast(x: Operand, dtype: object) -> Node:
@@ -357,6 +364,7 @@ WHERE: Op = Op(
     lambda attrs, c, x, y: np.asarray(np.where(c, x, y)),
     _where_vjp,
     _where_jvp,
+    elementwise=True,
 )
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 from striate.config import settings
 from striate.errors import StriateError, TraceError
@@ -21,7 +22,17 @@ from striate.transform.simplify import simplify
 
 Plan = Callable[[Sequence[Value]], list[Value]]
 
-BACKENDS: dict[str, Callable[[Graph], Plan]] = {"numpy": lambda graph: partial(interpret, graph)}
+
+def _compile(graph: Graph) -> Plan:
+    """Machine code; LLVM is loaded with the first plan."""
+    module = import_module("striate.runtime.executable")
+    return cast(Plan, module.Executable(graph))
+
+
+BACKENDS: dict[str, Callable[[Graph], Plan]] = {
+    "native": _compile,
+    "numpy": lambda graph: partial(interpret, graph),
+}
 MAX_PLANS = 512
 
 _plans: OrderedDict[Hashable, Plan] = OrderedDict()

@@ -1,0 +1,127 @@
+"""The kernels of each op that is no view, no elementwise function and no sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from striate.codegen.boxes import Operand, copy_step, fill_step
+from striate.codegen.extreme import extreme
+from striate.codegen.generic_conv import generic_conv
+from striate.codegen.indexing import last_writer, put_add, scatter_add, take, take_along_axis
+from striate.codegen.kernel import Buffer, Step, View
+from striate.codegen.pool import argmax_pool
+from striate.ir.graph import Node
+from striate.ops.movement import Padding
+from striate.target import Target
+from striate.transform.views import dense_strides
+
+
+class Context(Protocol):
+    """What a lowering uses: see `lower.Lowering`."""
+
+    target: Target
+
+    def view(self, n: Node) -> View:
+        """How to walk over a node's value."""
+        ...
+
+    def dense(self, n: Node) -> Buffer:
+        """A node's value in row-major order."""
+        ...
+
+    def fault(self, n: Node) -> Buffer:
+        """Where a kernel says that an index is out of range."""
+        ...
+
+    def add(self, steps: list[Step]) -> None:
+        """Append steps."""
+        ...
+
+
+def _conv(c: Context, n: Node, out: Buffer) -> None:
+    x, w = n.inputs
+    y = View(out, 0, dense_strides(n.shape))
+    c.add(generic_conv(c.target, n.attrs, n.type.dtype, c.view(x), c.view(w), y))
+
+
+def _concat(c: Context, n: Node, out: Buffer) -> None:
+    strides = dense_strides(n.shape)
+    start = 0
+    for x in n.inputs:
+        place = View(out, start * strides[n.attrs], strides)
+        dtype = n.type.dtype
+        c.add(copy_step(x.shape, Operand(dtype, c.view(x)), Operand(dtype, place)))
+        start += x.shape[n.attrs]
+
+
+def kept_elements(p: Padding, n: int) -> tuple[int, int, int]:
+    """(first element that survives, how many do, where the first lands)."""
+    step = p.interior + 1
+    first = -(p.lo // step) if p.lo < 0 else 0
+    last = min(n - 1, (p.of(n) - 1 - p.lo) // step)
+    return first, max(0, last - first + 1), p.lo + first * step
+
+
+def _pad(c: Context, n: Node, out: Buffer) -> None:
+    (x,) = n.inputs
+    dtype, strides = n.type.dtype, dense_strides(n.shape)
+    kept = [kept_elements(p, size) for p, size in zip(n.attrs.axes, x.shape, strict=True)]
+    box = tuple(count for _, count, _ in kept)
+    if box != n.shape:
+        c.add(fill_step(n.shape, Operand(dtype, View(out, 0, strides)), n.attrs.value))
+    if 0 in box:
+        return
+    source = c.view(x)
+    start = source.offset + sum(f * s for (f, _, _), s in zip(kept, source.strides, strict=True))
+    to = sum(t * s for (_, _, t), s in zip(kept, strides, strict=True))
+    steps = tuple(s * (p.interior + 1) for p, s in zip(n.attrs.axes, strides, strict=True))
+    c.add(
+        copy_step(
+            box,
+            Operand(dtype, View(source.buffer, start, source.strides)),
+            Operand(dtype, View(out, to, steps)),
+        )
+    )
+
+
+def _extreme(c: Context, n: Node, out: Buffer) -> None:
+    (x,) = n.inputs
+    c.add(extreme(n.op.name, c.dense(x), x.type, out))
+
+
+def _indexed(
+    steps: Callable[..., list[Step]],
+) -> Callable[[Context, Node, Buffer], None]:
+    """An op of (values, indices) with the attributes of `Indexing`."""
+
+    def lowering(c: Context, n: Node, out: Buffer) -> None:
+        x, index = n.inputs
+        c.add(steps(n.attrs, c.dense(x), x.type, c.dense(index), index.type, out, c.fault(n)))
+
+    return lowering
+
+
+def _last_writer(c: Context, n: Node, out: Buffer) -> None:
+    (index,) = n.inputs
+    c.add(last_writer(n.attrs, c.dense(index), index.type, out, c.fault(n)))
+
+
+def _argmax_pool(c: Context, n: Node, out: Buffer) -> None:
+    (x,) = n.inputs
+    images, channels = x.shape[:2]
+    c.add(argmax_pool(x.type.dtype, n.attrs, images, channels, 1, c.dense(x), out, 64))
+
+
+LOWERINGS: dict[str, Callable[[Context, Node, Buffer], None]] = {
+    "conv": _conv,
+    "concat": _concat,
+    "pad": _pad,
+    "take": _indexed(take),
+    "put_add": _indexed(put_add),
+    "take_along_axis": _indexed(take_along_axis),
+    "scatter_add": _indexed(scatter_add),
+    "last_writer": _last_writer,
+    "argmax_pool": _argmax_pool,
+    **dict.fromkeys(("max", "min", "argmax", "argmin"), _extreme),
+}

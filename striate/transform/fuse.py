@@ -1,0 +1,269 @@
+"""Which nodes are computed together: a graph as groups, each of which becomes one kernel.
+
+Elementwise nodes are inlined into what reads them; a node is kept in memory only where it must be
+(an output, an operand of another kind of op) or where computing it again would read more memory
+than its value. A sum takes the elementwise nodes before it along. Groups over one box that read the
+same values join: one pass over memory gives several results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node
+from striate.ops.movement import SUM
+from striate.transform.views import StridedView, view_through, whole
+
+CHEAP = 10  # what may be computed twice rather than written and read
+COSTS = {"divide": 4, "sqrt": 4, "rsqrt": 5, "reciprocal": 4, "remainder": 8, "floor_divide": 6}
+SIMPLE = {
+    "add", "subtract", "multiply", "negative", "abs", "square", "maximum", "minimum", "where",
+    "cast", "equal", "not_equal", "less", "less_equal", "logical_and", "logical_or", "logical_not",
+    "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "isnan", "isinf",
+    "sign", "signbit", "floor", "ceil", "trunc", "round",
+}  # fmt: skip
+NEAR = 6  # how many groups back a node may join one that only shares an input
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Nodes that one kernel writes.
+
+    Attributes:
+        kind: `map` (elementwise), `sum` (over the same axes of one box), `copy` (a view that is
+            written in full), `op` (anything else).
+        outputs: the nodes.
+        reads: the nodes in memory that it needs (bases of views).
+    """
+
+    kind: str
+    outputs: list[Node]
+    reads: set[Node] = field(default_factory=set)
+
+    @property
+    def box(self) -> tuple[int, ...]:
+        """The shape of the loops."""
+        node = self.outputs[0]
+        return node.inputs[0].shape if self.kind == "sum" else node.shape
+
+
+class Fusion:
+    """A graph with the decision what is kept in memory.
+
+    Attributes:
+        graph: the graph.
+        kept: the elementwise nodes that are written to memory.
+        copied: nodes that are views but are written in full: outputs, and reshapes that no stride
+            describes.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.order = graph.nodes()
+        self.users: dict[Node, list[Node]] = {n: [] for n in self.order}
+        for n in self.order:
+            for x in dict.fromkeys(n.inputs):
+                self.users[x].append(n)
+        self.copied: set[Node] = set()
+        self.views: dict[Node, StridedView] = {}
+        for n in self.order:
+            self._place(n)
+        self.kept = self._required()
+        self._keep_shared()
+
+    # ---- where values live -------------------------------------------------------------
+
+    def _place(self, n: Node) -> None:
+        of = self.views.get(n.inputs[0]) if n.inputs else None
+        view = None if of is None or n.op.elementwise else view_through(n, of)
+        if view is None and n.op.name in ("reshape", "alias", "stop_gradient"):
+            self.copied.add(n)
+        if n in self._outputs and view is not None:
+            self.copied.add(n)
+            view = None
+        self.views[n] = whole(n) if view is None else view
+
+    @cached_property
+    def _outputs(self) -> set[Node]:
+        return {*self.graph.outputs}
+
+    def base(self, n: Node) -> Node:
+        """The node in whose memory the value of `n` stands."""
+        return self.views[n].base
+
+    def is_inlined(self, n: Node) -> bool:
+        """Whether `n` is computed wherever it is read."""
+        return n.op.elementwise and n not in self.kept
+
+    def _required(self) -> set[Node]:
+        kept = {n for n in self._outputs if n.op.elementwise}
+        for n in self.order:
+            if not n.op.elementwise and n.op is not SUM:
+                kept |= {x for x in n.inputs if x.op.elementwise}
+        return kept
+
+    def _large(self, x: Node, box: int) -> set[Node]:
+        """The memory of the size of the box that reading `x` means."""
+        view = self.views[x]
+        repeated = any(s == 0 and n > 1 for s, n in zip(view.strides, x.shape, strict=True))
+        return set() if repeated or view.base.type.size < box else {view.base}
+
+    def _keep_shared(self) -> None:
+        large: dict[Node, set[Node]] = {}
+        cost: dict[Node, int] = {}
+        for n in self.order:
+            if not n.op.elementwise:
+                continue
+            large[n], cost[n] = set(), operation_cost(n)
+            for x in n.inputs:
+                if self.is_inlined(x):
+                    large[n] |= large[x]
+                    cost[n] += cost[x]
+                else:
+                    large[n] |= self._large(x, n.type.size)
+        roots: dict[Node, set[Node]] = {}
+        for n in reversed(self.order):
+            if not self.is_inlined(n):
+                continue
+            into: set[Node] = set()
+            for u in self.users[n]:
+                into |= {u} if not self.is_inlined(u) else roots[u]
+            if len(into) > 1 and (len(large[n]) > 1 or cost[n] > CHEAP):
+                self.kept.add(n)
+            roots[n] = into
+
+    # ---- groups ------------------------------------------------------------------------
+
+    def leaves(self, roots: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
+        """What a kernel that computes `roots` reads: the nodes where inlining ends."""
+        found: dict[Node, None] = {}
+        stop = {*known}
+        seen: set[Node] = set()
+        stack = [x for r in roots for x in reversed(r.inputs)]
+        while stack:
+            x = stack.pop()
+            if x in seen:
+                continue
+            seen.add(x)
+            if x in stop:
+                continue
+            if self.is_inlined(x):
+                stack.extend(reversed(x.inputs))
+            else:
+                found[x] = None
+        return [*found]
+
+    def groups(self) -> list[Group]:
+        """Every kernel of the graph, in an order in which each follows what it reads."""
+        found: list[Group] = []
+        at: dict[Node, int] = {}
+        for n in self.order:
+            kind = self._kind(n)
+            if kind is None:
+                continue
+            fused = kind in ("map", "sum")
+            leaves = self.leaves([n]) if fused else [*n.inputs]
+            reads = {self.base(x) for x in leaves}
+            joined = self._join(n, kind, leaves, found, at) if fused else None
+            if joined is None:
+                at[n] = len(found)
+                found.append(Group(kind, [n], reads))
+            else:
+                at[n] = joined
+                group = found[joined]
+                group.outputs.append(n)
+                group.reads |= reads - {*group.outputs}
+        return found
+
+    def _kind(self, n: Node) -> str | None:
+        if n.op is PARAMETER or n.op is CONSTANT:
+            return "op" if n in self._outputs else None
+        if n in self.copied:
+            return "copy"
+        if n in self.kept:
+            return "map"
+        if n.op is SUM:
+            return "sum"
+        return None if n.op.elementwise or self.base(n) is not n else "op"
+
+    def _join(
+        self, n: Node, kind: str, leaves: Sequence[Node], found: list[Group], at: dict[Node, int]
+    ) -> int | None:
+        """The group that can take `n` along, if there is one."""
+        box = n.inputs[0].shape if kind == "sum" else n.shape
+        attrs = n.attrs if kind == "sum" else None
+        latest = max((at[self.base(x)] for x in leaves if self.base(x) in at), default=-1)
+        bases = {self.base(x) for x in leaves if self._large(x, max(1, n.type.size))}
+        for i in range(len(found) - 1, max(latest - 1, -1), -1):
+            group = found[i]
+            if group.kind != kind or group.box != box:
+                continue
+            if kind == "sum" and group.outputs[0].attrs != attrs:
+                continue
+            members = {*group.outputs}
+            inside = [x for x in leaves if self.base(x) in members]
+            if kind == "sum" and inside:
+                continue
+            if any(x not in members for x in inside):  # read through a view: not the same place
+                continue
+            outside = [x for x in leaves if x not in inside and self.base(x) in at]
+            if any(at[self.base(x)] >= i for x in outside):
+                continue
+            if inside or (len(found) - i <= NEAR and bases & group.reads):
+                return i
+        return None
+
+
+def operation_cost(n: Node) -> int:
+    """Vector instructions, roughly."""
+    return 1 if n.op.name in SIMPLE else COSTS.get(n.op.name, 14)
+
+
+def schedule(groups: Sequence[Group], outputs: Iterable[Node]) -> list[Group]:
+    """The groups in an order that needs little memory: whatever frees at least as much as it
+    allocates runs as soon as it can, such as weight gradients and updates; else they keep the order
+    of the graph.
+    """
+    producer = {n: g for g in groups for n in g.outputs}
+    readers: dict[Node, int] = {}
+    for g in groups:
+        for x in g.reads:
+            if x in producer:
+                readers[x] = readers.get(x, 0) + 1
+    forever = {*outputs}
+    waiting = {g: len({producer[x] for x in g.reads if x in producer} - {g}) for g in groups}
+    users: dict[Group, list[Group]] = {g: [] for g in groups}
+    for g in groups:
+        for before in {producer[x] for x in g.reads if x in producer} - {g}:
+            users[before].append(g)
+
+    def grows(g: Group) -> int:
+        made = sum(n.type.nbytes for n in g.outputs if n not in forever)
+        freed = sum(
+            x.type.nbytes for x in g.reads if x in producer and readers[x] == 1 and x not in forever
+        )
+        return made - freed
+
+    position = {g: i for i, g in enumerate(groups)}
+    ready = [g for g in groups if not waiting[g]]
+    done: list[Group] = []
+    while ready:
+        ready.sort(key=position.__getitem__)
+        chosen = next((g for g in ready if producer_reads(g, producer) and grows(g) <= 0), ready[0])
+        ready.remove(chosen)
+        done.append(chosen)
+        for x in chosen.reads:
+            if x in producer:
+                readers[x] -= 1
+        for g in users[chosen]:
+            waiting[g] -= 1
+            if not waiting[g]:
+                ready.append(g)
+    return done
+
+
+def producer_reads(g: Group, producer: dict[Node, Group]) -> bool:
+    """Whether it reads anything that the plan computes."""
+    return any(x in producer for x in g.reads)
