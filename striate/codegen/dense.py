@@ -1,0 +1,268 @@
+"""The dense contraction as steps: forward convolutions, input gradients, matrix products.
+
+    y[n, g, k, o] = sum over c, t of  x[n, g, c, i(o, t)] * w[g, k, c, t]
+
+Weights are packed by a step of their own, then each dense part is one step. A gradient is no
+special case: its spec and the strides of its weights say what is flipped and exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from striate.codegen.dense_geometry import Part
+from striate.codegen.dense_kernel import DenseKernel
+from striate.codegen.dense_plan import Channels, Plan, dense_supports, granule, plan_dense
+from striate.codegen.epilogue import Epilogue
+from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step, Table, View, Word
+from striate.codegen.pack import PACK_WORDS, WeightPack
+from striate.codegen.words import arranged
+from striate.dtype import DType, compute_dtype
+from striate.ops.conv import ConvSpec
+from striate.target import Target
+
+__all__ = ["Packed", "dense_conv", "dense_supports", "pack_weights"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the weights of a part are.
+
+    Attributes:
+        nr: vectors of a panel.
+        offset, flags: bytes in the buffer.
+        flag_count: one i64 per piece of packing.
+    """
+
+    nr: int
+    offset: int
+    flags: int
+    flag_count: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Weights as `dense_conv` of the same spec, blocks and target reads them.
+
+    Attributes:
+        buffer: the memory.
+        regions: one per part.
+    """
+
+    buffer: Buffer
+    regions: tuple[Region, ...]
+
+
+def _up(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def _panels(spec: ConvSpec, plan: Plan) -> int:
+    return -(-spec.out_features // (plan.nr * plan.lanes))
+
+
+def _taps(part: Part) -> int:
+    return prod(len(t) for t in part.taps)
+
+
+def _regions(spec: ConvSpec, dtype: DType, x_block: int, plans: Sequence[Plan]) -> list[Region]:
+    channels = Channels.of(spec.in_features, x_block)
+    blocks = channels.blocks * channels.subs
+    itemsize = compute_dtype(dtype).itemsize
+    regions, offset = [], 0
+    for plan in plans:
+        pieces = spec.groups * _panels(spec, plan) * blocks if plan.part.live else 0
+        piece = _taps(plan.part) * channels.size * plan.nr * plan.lanes * itemsize
+        flags = offset + _up(pieces * piece)
+        regions.append(Region(plan.nr, offset, flags, pieces))
+        offset = flags + _up(8 * pieces)
+    return regions
+
+
+def pack_weights(
+    target: Target,
+    spec: ConvSpec,
+    dtype: DType,
+    w: View,
+    x_block: int,
+    y_block: int,
+) -> tuple[Packed, list[Step]]:
+    """Weights [G, K, C, *W] at any strides, as panels; the steps write a new buffer."""
+    channels = Channels.of(spec.in_features, x_block)
+    plans = plan_dense(target, spec, dtype, x_block, y_block)
+    regions = _regions(spec, dtype, x_block, plans)
+    nbytes = max((r.flags + _up(8 * r.flag_count) for r in regions), default=0)
+    packed = Packed(Buffer(nbytes, "packed weights"), tuple(regions))
+    steps = []
+    for plan, region in zip(plans, regions, strict=True):
+        if not region.flag_count:
+            continue
+        strides = w.strides[3:]
+        offsets = tuple(
+            sum(k * s for k, s in zip(taps, strides, strict=True))
+            for taps in product(*plan.part.taps)
+        )
+        words: dict[str, Word] = {
+            "w": At(w.buffer, w.offset * dtype.itemsize),
+            "out": At(packed.buffer, region.offset),
+            "flags": At(packed.buffer, region.flags),
+            "groups": spec.groups,
+            "panels": _panels(spec, plan),
+            "blocks": channels.blocks,
+            "subs": channels.subs,
+            "taps": len(offsets),
+            "tap_offsets": Table(offsets),
+            "features": spec.out_features,
+            "x_block": x_block,
+            "group_step": w.strides[0],
+            "feature_step": w.strides[1],
+            "channel_step": w.strides[2],
+        }
+        kernel = WeightPack(dtype, channels.size, channels.tail, plan.nr)
+        steps.append(Step(kernel, arranged(PACK_WORDS, words), (packed.buffer,), "pack weights"))
+    return packed, steps
+
+
+def dense_conv(
+    target: Target,
+    spec: ConvSpec,
+    dtype: DType,
+    x: Buffer,
+    x_block: int,
+    w: Packed,
+    w_view: View,
+    y: Buffer,
+    y_block: int,
+    epilogue: Epilogue | None = None,
+    operands: Sequence[Buffer] = (),
+) -> list[Step]:
+    """x: [N, G*C/xb, *I, xb] -> y: [N, G*K/yb, *O, yb], one step per dense part of the outputs."""
+    plans = plan_dense(target, spec, dtype, x_block, y_block)
+    return [
+        _step(spec, dtype, x, x_block, w.buffer, region, plan, y, y_block, epilogue, operands)
+        for plan, region in zip(plans, w.regions, strict=True)
+    ]
+
+
+def _pitches(plan: Plan) -> tuple[list[int], list[int]]:
+    """(per axis, positions between planes; between positions) of a packed tile."""
+    extents, counts = plan.extents, [len(p.offsets) for p in plan.planes]
+    n = len(extents)
+    pitch = [prod(extents[j + 1 :]) for j in range(n)]
+    plane = [prod(extents) * prod(counts[j + 1 :]) for j in range(n)]
+    return plane, pitch
+
+
+def _tap_positions(plan: Plan) -> list[int]:
+    """Per tap, its distance from the output's own position in a packed tile."""
+    plane, pitch = _pitches(plan)
+    per_axis = [
+        [p * plane[j] + shift * pitch[j] for p, shift in planes.places]
+        for j, planes in enumerate(plan.planes)
+    ]
+    return [sum(t) for t in product(*per_axis)]
+
+
+def _run_offsets(plan: Plan) -> tuple[int, ...]:
+    """Per pixel of the longest run, its distance in y from the first, in elements."""
+    axes, lengths = plan.part.axes[plan.run :], plan.lengths[plan.run :]
+    steps = [[i * a.y_step for i in range(n)] for a, n in zip(axes, lengths, strict=True)]
+    return tuple(sum(t) for t in product(*steps))
+
+
+def _step(
+    spec: ConvSpec,
+    dtype: DType,
+    x: Buffer,
+    x_block: int,
+    w: Buffer,
+    region: Region,
+    plan: Plan,
+    y: Buffer,
+    y_block: int,
+    epilogue: Epilogue | None,
+    operands: Sequence[Buffer],
+) -> Step:
+    part, axes = plan.part, plan.part.axes
+    channels = Channels.of(spec.in_features, x_block)
+    blocks = channels.blocks * channels.subs if part.live else 0
+    computed = compute_dtype(dtype)
+    x_plane = x_block * prod(t.in_size for t in spec.windows)
+    y_plane = y_block * prod(t.out_size for t in spec.windows)
+    plane, pitch = _pitches(plan)
+    taps = _tap_positions(plan) if blocks else [0]
+    padded = bool(blocks) and not plan.direct and not all(a.inside for a in axes)
+    if plan.direct:
+        entries = [b * x_plane for b in range(blocks)]
+        last = axes[-1].stride * channels.size
+        entries = [e + sum(a.offsets[0] * a.x_step for a in axes) for e in entries]
+    else:
+        entries = [(b * plan.positions + t) * channels.size for b in range(blocks) for t in taps]
+        last = channels.size
+    mask = blocks * plan.positions * channels.size
+    scratch = 0 if plan.direct else _up((mask + padded * plan.positions) * computed.itemsize)
+    block, lanes = granule(y_block, spec.out_features, plan.lanes)
+    kernel = DenseKernel(
+        dtype,
+        plan.mr,
+        plan.nr,
+        channels.size,
+        channels.tail,
+        len(axes),
+        plan.run,
+        last,
+        not plan.direct,
+        padded,
+        block,
+        lanes,
+        spec.out_features % (plan.nr * plan.lanes) != 0,
+        epilogue,
+    )
+    result = epilogue.result if epilogue else dtype
+    words: dict[str, Word] = {
+        "x": At(x, part.x_offset * dtype.itemsize),
+        "w": At(w, region.offset),
+        "y": At(y, part.y_offset * result.itemsize),
+        "scratch": Scratch(scratch),
+        "scratch_each": scratch // computed.itemsize,
+        "flags": At(w, region.flags),
+        "mask": mask,
+        "entries": Table(tuple(entries)),
+        "entry_count": len(entries),
+        "mask_entries": Table(tuple(taps)),
+        "taps": len(taps),
+        "y_run": Table(_run_offsets(plan)),
+        "groups": spec.groups,
+        "features": spec.out_features,
+        "panels": _panels(spec, plan),
+        "panel_size": len(entries) * channels.size * plan.nr * plan.lanes,
+        "x_group": spec.in_features // x_block * x_plane,
+        "x_block": x_plane,
+        "blocks": channels.blocks,
+        "subs": channels.subs,
+        "block_pitch": plan.positions,
+        "y_group": spec.out_features // y_block * y_plane,
+        "y_block": y_plane,
+        "flag_count": region.flag_count,
+    }
+    for j, (axis, planes) in enumerate(zip(axes, plan.planes, strict=True)):
+        words |= {
+            f"out{j}": axis.out_size,
+            f"tiles{j}": plan.tiles[j],
+            f"in{j}": axis.in_size,
+            f"stride{j}": axis.stride,
+            f"x_step{j}": axis.x_step,
+            f"y_step{j}": axis.y_step,
+            f"planes{j}": len(planes.offsets),
+            f"plane_pitch{j}": plane[j],
+            f"pitch{j}": pitch[j],
+            f"extra{j}": planes.extra,
+            f"offsets{j}": Table(planes.offsets),
+        }
+    words |= {f"operand{i}": operand for i, operand in enumerate(operands)}
+    macs = spec.batch * spec.groups * spec.out_features * len(entries) * channels.size
+    macs *= prod(a.out_size for a in axes[1:])
+    return Step(kernel, arranged(kernel.words, words), (y,), kernel.name, macs)

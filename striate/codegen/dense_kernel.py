@@ -1,0 +1,382 @@
+"""The dense contraction: pack a tile of x, run all panels of w over it.
+
+    y[p, k] = sum over entries (channel block, tap) and channels c of  x[p + entry, c] * w[entry, c, k]
+
+The register tile is MR pixels x NR vectors of output channels. A run-time table gives the address
+of every entry relative to the pixel, so one kernel serves every rank, kernel size, dilation, flip
+and phase. Weights are a contiguous stream [entry][c][NR*V]. Padding is zeros of the packed tile; if
+a weight is not finite, an exact loop skips the padding instead (`0 * inf`).
+
+Pixels of a run are a constant step apart. The last tile of a run moves left and computes some
+outputs twice, with the same result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from llvmlite import ir
+
+from striate.codegen.emitter import I32, I64, Emitter, Index, Value, element, storage, vector
+from striate.codegen.epilogue import Epilogue, Operands, store_lanes
+from striate.codegen.pack import TilePack, pack_area
+from striate.codegen.words import Words
+from striate.dtype import DType
+
+BASE = [
+    "x",
+    "w",
+    "y",
+    "scratch",
+    "scratch_each",
+    "flags",
+    "mask",
+    "entries",
+    "entry_count",
+    "mask_entries",
+    "taps",
+    "y_run",
+    "groups",
+    "features",
+    "panels",
+    "panel_size",
+    "x_group",
+    "x_block",
+    "blocks",
+    "subs",
+    "block_pitch",
+    "y_group",
+    "y_block",
+    "flag_count",
+]
+AXIS = [
+    "out",
+    "tiles",
+    "in",
+    "stride",
+    "x_step",
+    "y_step",
+    "planes",
+    "plane_pitch",
+    "pitch",
+    "extra",
+    "offsets",
+]
+
+
+@dataclass(frozen=True)
+class DenseKernel:
+    """One dense part, every group and image.
+
+    Attributes:
+        dtype: of x; sums are float32 for bfloat16.
+        mr, nr: the register tile.
+        block: channels of an entry.
+        tail: channels of the last sub-block of x, 0 if it is full.
+        axes: the number of axes, the batch included.
+        run: the axis at which a run of pixels begins.
+        pixel: elements between pixels.
+        packed: whether x is packed; else entries are offsets in x itself.
+        padded: whether a tap may see padding.
+        y_block, granule: the block of y (0: all channels side by side), lanes of one store.
+        ragged: the last panel has fewer channels.
+        epilogue: what is stored of a sum.
+    """
+
+    dtype: DType
+    mr: int
+    nr: int
+    block: int
+    tail: int
+    axes: int
+    run: int
+    pixel: int
+    packed: bool
+    padded: bool
+    y_block: int
+    granule: int
+    ragged: bool
+    epilogue: Epilogue | None = None
+
+    @property
+    def name(self) -> str:
+        """`dense_f32_14x2_b16`"""
+        return f"dense_{self.dtype.short}_{self.mr}x{self.nr}_b{self.block}"
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """What the words are."""
+        operands = self.epilogue.kinds if self.epilogue else ()
+        return (
+            *BASE,
+            *(f"{name}{j}" for j in range(self.axes) for name in AXIS),
+            *(f"operand{i}" for i in range(len(operands))),
+        )
+
+    def emit(self, e: Emitter) -> None:
+        """The whole kernel."""
+        Dense(e, self).emit()
+
+
+class Dense:
+    """The emission of one kernel: what its parts share."""
+
+    def __init__(self, e: Emitter, kernel: DenseKernel) -> None:
+        self.e, self.k = e, kernel
+        self.scalar = element(kernel.dtype)
+        self.lanes = e.target.vector_bytes * 8 // (64 if kernel.dtype.bits == 64 else 32)
+        self.wide = vector(self.scalar, self.lanes)
+        self.width = kernel.nr * self.lanes
+        self.n = Words(e, kernel.words)
+        self.y_dtype = kernel.epilogue.result if kernel.epilogue else kernel.dtype
+        self.operands: Operands | None = None
+        if kernel.epilogue:
+            pointers = [self.n.pointer(f"operand{i}") for i in range(len(kernel.epilogue.kinds))]
+            self.operands = Operands(e, kernel.epilogue, pointers)
+
+    def emit(self) -> None:
+        """Share (group, tile, panel) among threads; pack each tile once."""
+        e, k, n = self.e, self.k, self.n
+        tiles: Value = e.index(1)
+        for j in range(k.axes):
+            tiles = e.mul(tiles, n.number(f"tiles{j}"))
+        panels = n.number("panels")
+        first, last = e.share(e.mul(e.mul(n.number("groups"), tiles), panels))
+        flagged = self.any_flag() if k.padded else None
+
+        def tile(gt: Value) -> None:
+            g, t = e.b.udiv(gt, tiles), e.b.urem(gt, tiles)
+            starts, lengths = self.box(t)
+            source = e.at(n.pointer("x"), e.mul(g, n.number("x_group")), storage(k.dtype))
+            pack = TilePack(e, k.dtype, k.block, k.tail, k.axes, n, starts, lengths)
+            if k.packed:
+                pack.copy(source)
+                if flagged is not None:
+                    with e.when(flagged):
+                        pack.mask()
+            begin = e.larger(0, e.b.sub(first, e.mul(gt, panels)))
+            end = e.smaller(panels, e.b.sub(last, e.mul(gt, panels)))
+            e.each(begin, end, lambda p: self.panel(g, p, starts, lengths, source, flagged))
+
+        stop = e.b.udiv(e.b.add(last, e.b.sub(panels, e.index(1))), panels)
+        e.each(e.b.udiv(first, panels), stop, tile)
+
+    def box(self, t: Value) -> tuple[list[Value], list[Value]]:
+        """(first output, number of outputs) per axis of tile t."""
+        e, n = self.e, self.n
+        starts, lengths = [], []
+        for j in reversed(range(self.k.axes)):
+            tiles, size = n.number(f"tiles{j}"), n.number(f"out{j}")
+            i, t = e.b.urem(t, tiles), e.b.udiv(t, tiles)
+            start = e.b.udiv(e.mul(i, size), tiles)
+            starts.append(start)
+            lengths.append(e.b.sub(e.b.udiv(e.mul(e.add(i, 1), size), tiles), start))
+        return starts[::-1], lengths[::-1]
+
+    def any_flag(self) -> Value:
+        """Whether a weight is not finite."""
+        e, flags = self.e, self.n.pointer("flags")
+
+        def gather(i: Value, carried: list[Value]) -> list[Value]:
+            return [e.b.or_(carried[0], e.load(e.at(flags, i, I64), I64))]
+
+        found = e.loop(0, self.n.number("flag_count"), 1, [e.index(0)], gather)[0]
+        return e.b.icmp_unsigned("!=", found, e.index(0))
+
+    # ---- one panel of output channels over a tile --------------------------------------
+
+    def panel(
+        self,
+        g: Value,
+        p: Value,
+        starts: list[Value],
+        lengths: list[Value],
+        source: Value,
+        flagged: Value | None,
+    ) -> None:
+        """All runs of a tile, for NR vectors of output channels."""
+        e, k, n = self.e, self.k, self.n
+        index = e.add(e.mul(g, n.number("panels")), p)
+        weights = e.at(n.pointer("w"), e.mul(index, n.number("panel_size")), self.scalar)
+        y_base = e.mul(g, n.number("y_group"))
+        inner: Value = lengths[k.run]
+        for j in range(k.run + 1, k.axes):
+            inner = e.mul(inner, n.number(f"out{j}"))
+        pixels = pack_area(e, n, self.scalar) if k.packed else source
+
+        def runs(j: int, x: Value, y: Value) -> None:
+            """Positions of the axes before the run; x in pixels or elements, y in elements."""
+            step = n.number(f"y_step{j}")
+            if k.packed:
+                x_step, start = n.number(f"pitch{j}"), e.index(0)
+            else:
+                x_step = e.mul(n.number(f"x_step{j}"), n.number(f"stride{j}"))
+                start = e.mul(starts[j], x_step)
+            if j == k.run:
+                self.line(
+                    e.add(x, start), e.add(y, e.mul(starts[j], step)), inner, weights, pixels,
+                    g, p, flagged,
+                )  # fmt: skip
+                return
+            e.each(
+                0,
+                lengths[j],
+                lambda i: runs(
+                    j + 1,
+                    e.add(x, start, e.mul(i, x_step)),
+                    e.add(y, e.mul(e.add(starts[j], i), step)),
+                ),
+            )
+
+        runs(0, e.index(0), y_base)
+
+    def line(
+        self,
+        x: Value,
+        y: Value,
+        size: Value,
+        weights: Value,
+        pixels: Value,
+        g: Value,
+        p: Value,
+        flagged: Value | None,
+    ) -> None:
+        """A run of `size` pixels, MR at a time; the last tile moves left."""
+        e, k = self.e, self.k
+        base = e.at(pixels, e.mul(x, k.block if k.packed else 1), self.scalar)
+
+        def fast() -> None:
+            def tile(i: Value) -> None:
+                q = e.smaller(i, e.b.sub(size, e.index(k.mr)))
+                start = e.at(base, e.mul(q, k.pixel), self.scalar)
+                self.store(self.sums(start, weights), q, y, g, p)
+
+            e.each(0, size, tile, k.mr)
+
+        if flagged is None:
+            fast()
+            return
+        with e.either(flagged) as (exact, usual):
+            with exact:
+                e.each(0, size, lambda q: self.store(self.exact(base, weights, x, q), q, y, g, p))
+            with usual:
+                fast()
+
+    def sums(self, x: Value, weights: Value) -> list[list[Value]]:
+        """The micro-kernel: [MR][NR] sums over all entries."""
+        e, k = self.e, self.k
+        entries = self.n.pointer("entries")
+        zero = [e.const(self.wide, 0)] * (k.mr * k.nr)
+
+        def entry(i: Value, carried: list[Value]) -> list[Value]:
+            w, *acc = carried
+            xs = e.at(x, e.load(e.at(entries, i, I64), I64), self.scalar)
+            for c in range(k.block):
+                row = self.weight_row(w, c)
+                for m in range(k.mr):
+                    value = e.load(e.at(xs, m * k.pixel + c, self.scalar), self.scalar)
+                    lanes = e.splat(value, self.lanes)
+                    for j in range(k.nr):
+                        acc[m * k.nr + j] = e.muladd(lanes, row[j], acc[m * k.nr + j])
+            return [e.at(w, k.block * self.width, self.scalar), *acc]
+
+        count = self.n.number("entry_count")
+        acc = e.loop(0, count, 1, [weights, *zero], entry)[1:]
+        return [acc[m * k.nr : (m + 1) * k.nr] for m in range(k.mr)]
+
+    def weight_row(self, w: Value, c: int) -> list[Value]:
+        """The NR vectors of weights of channel c of an entry."""
+        e, align = self.e, self.e.target.vector_bytes
+        return [
+            e.load(e.at(w, c * self.width + j * self.lanes, self.scalar), self.wide, align)
+            for j in range(self.k.nr)
+        ]
+
+    def exact(self, base: Value, weights: Value, x: Value, q: Value) -> list[list[Value]]:
+        """[1][NR] sums of one pixel, without those taps that see padding."""
+        e, k, n = self.e, self.k, self.n
+        entries, steps = n.pointer("entries"), n.pointer("mask_entries")
+        taps = n.number("taps")
+        mask = e.at(pack_area(e, n, self.scalar), e.add(n.number("mask"), x, q), self.scalar)
+        pixel = e.at(base, e.mul(q, k.pixel), self.scalar)
+
+        def entry(i: Value, acc: list[Value]) -> list[Value]:
+            place = e.load(e.at(steps, e.b.urem(i, taps), I64), I64)
+            inside = e.load(e.at(mask, place, self.scalar), self.scalar)
+            xs = e.at(pixel, e.load(e.at(entries, i, I64), I64), self.scalar)
+            w = e.at(weights, e.mul(i, k.block * self.width), self.scalar)
+
+            def add() -> list[Value]:
+                new = [*acc]
+                for c in range(k.block):
+                    value = e.splat(e.load(e.at(xs, c, self.scalar), self.scalar), self.lanes)
+                    for j, row in enumerate(self.weight_row(w, c)):
+                        new[j] = e.muladd(value, row, new[j])
+                return new
+
+            seen = e.b.fcmp_ordered("!=", inside, e.const(self.scalar, 0))
+            return e.choose(seen, add, lambda: acc)
+
+        zero = [e.const(self.wide, 0)] * k.nr
+        return [e.loop(0, n.number("entry_count"), 1, zero, entry)]
+
+    # ---- the store ---------------------------------------------------------------------
+
+    def store(self, sums: list[list[Value]], q: Value, y: Value, g: Value, p: Value) -> None:
+        """Sums [m][NR] of the pixels q, q + 1, ... to y, through the epilogue."""
+        e, k, n = self.e, self.k, self.n
+        run = n.pointer("y_run")
+        places = [e.add(y, e.load(e.at(run, e.add(q, m), I64), I64)) for m in range(len(sums))]
+        first = e.mul(p, self.width)
+        for j in range(k.nr):
+            for part in range(0, self.lanes, k.granule):
+                at = e.add(first, j * self.lanes + part)
+                left = e.b.sub(n.number("features"), at)
+
+                def pixels(
+                    mask: Value | None, j: int = j, part: int = part, at: Value = at
+                ) -> None:
+                    channel = self.channel_offset(at)
+                    whole = e.add(e.mul(g, n.number("features")), at)
+                    ops = self.operands
+                    fixed = ops.at_channel(whole, k.granule, mask) if ops else None
+                    for m, place in enumerate(places):
+                        value = self.lanes_from(sums[m][j], part)
+                        self.write(value, e.add(place, channel), fixed, mask)
+
+                if not k.ragged:
+                    pixels(None)
+                elif k.y_block == 0:
+                    pixels(e.first_lanes(left, k.granule))
+                else:
+                    with e.when(e.b.icmp_signed(">", left, e.index(0))):
+                        pixels(None)
+
+    def channel_offset(self, channel: Value) -> Value:
+        """Where in y a channel of a group stands."""
+        e, block = self.e, self.k.y_block
+        if block == 0:
+            return channel
+        size = e.index(block)
+        outer = e.mul(e.b.udiv(channel, size), self.n.number("y_block"))
+        return e.add(outer, e.b.urem(channel, size))
+
+    def lanes_from(self, value: Value, first: int) -> Value:
+        """`granule` lanes of a vector."""
+        e, size = self.e, self.k.granule
+        if size == self.lanes:
+            return value
+        if size == 1:
+            return e.b.extract_element(value, e.index(first))
+        order = ir.Constant(ir.VectorType(I32, size), list(range(first, first + size)))
+        return e.b.shuffle_vector(value, value, order)
+
+    def write(
+        self, value: Value, offset: Index, fixed: list[Value | None] | None, mask: Value | None
+    ) -> None:
+        e, k = self.e, self.k
+        if self.operands and fixed is not None:
+            value = self.operands.apply(value, fixed, offset, k.granule, mask)
+        place = e.at(self.n.pointer("y"), offset, storage(self.y_dtype))
+        store_lanes(e, value, place, self.y_dtype, mask)

@@ -1,0 +1,251 @@
+"""Packing: a tile of x with its padding, and weights as a stream.
+
+    x -> [block][plane, ...][position, ...][c]          zeros where there is no input
+    w -> [group][panel][block][tap][c][NR*V]            zeros where there is no channel
+
+Both are copies (bfloat16 becomes float32). While weights are packed, one flag per piece of work
+records whether a weight is not finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from striate.codegen.emitter import I64, Emitter, Index, Value, element, storage, vector
+from striate.codegen.epilogue import load_lanes
+from striate.codegen.words import Words
+from striate.dtype import DType
+
+
+def pack_area(e: Emitter, n: Words, scalar: object) -> Value:
+    """The scratch memory of this thread."""
+    return e.at(n.pointer("scratch"), e.mul(e.thread, n.number("scratch_each")), scalar)
+
+
+class TilePack:
+    """Packs one tile of x: the words are those of a `DenseKernel`.
+
+    Args:
+        e: the emitter.
+        dtype: of x.
+        block, tail: channels of a packed block; of the last sub-block of x, 0 if it is full.
+        axes: their number.
+        n: the words.
+        starts, lengths: per axis, the first output of the tile and how many there are.
+    """
+
+    def __init__(
+        self,
+        e: Emitter,
+        dtype: DType,
+        block: int,
+        tail: int,
+        axes: int,
+        n: Words,
+        starts: list[Value],
+        lengths: list[Value],
+    ) -> None:
+        self.e, self.dtype, self.block, self.tail, self.axes, self.n = (
+            e,
+            dtype,
+            block,
+            tail,
+            axes,
+            n,
+        )
+        self.scalar = element(dtype)
+        self.starts = starts
+        self.counts = [e.add(length, n.number(f"extra{j}")) for j, length in enumerate(lengths)]
+        self.area = pack_area(e, n, self.scalar)
+
+    def copy(self, source: Value) -> None:
+        """All channel blocks of the group that begins at `source`."""
+        e, n = self.e, self.n
+        subs = n.number("subs")
+        wide = vector(self.scalar, self.block)
+
+        def block(i: Value, sub: Value, lanes: int) -> None:
+            x = e.add(e.mul(i, n.number("x_block")), e.mul(sub, self.block))
+            place = e.mul(e.add(e.mul(i, subs), sub), n.number("block_pitch"))
+            base = e.at(self.area, e.mul(place, self.block), self.scalar)
+
+            def put(position: Value, at: Value) -> None:
+                p = e.at(source, e.add(x, at), storage(self.dtype))
+                value = load_lanes(e, p, self.dtype, lanes)
+                if lanes < self.block:
+                    e.store(e.const(wide, 0), e.at(base, e.mul(position, self.block), self.scalar))
+                e.store(value, e.at(base, e.mul(position, self.block), self.scalar))
+
+            def clear(position: Value) -> None:
+                e.store(e.const(wide, 0), e.at(base, e.mul(position, self.block), self.scalar))
+
+            self.walk(put, clear)
+
+        full = e.b.sub(subs, e.index(1)) if self.tail else subs
+
+        def blocks(i: Value) -> None:
+            e.each(0, full, lambda sub: block(i, sub, self.block))
+            if self.tail:
+                block(i, full, self.tail)
+
+        e.each(0, n.number("blocks"), blocks)
+
+    def mask(self) -> None:
+        """One number per position: 1 for an input, 0 for padding."""
+        e = self.e
+        base = e.at(self.area, self.n.number("mask"), self.scalar)
+        one, zero = e.const(self.scalar, 1), e.const(self.scalar, 0)
+        self.walk(
+            lambda position, at: e.store(one, e.at(base, position, self.scalar)),
+            lambda position: e.store(zero, e.at(base, position, self.scalar)),
+        )
+
+    def walk(self, put: Callable[[Value, Value], object], clear: Callable[[Value], object]) -> None:
+        """Visit every position of the tile with the element of x that stands there, or none."""
+        e, n = self.e, self.n
+
+        def level(j: int, position: Index, at: Index, inside: Value) -> None:
+            stride, size = n.number(f"stride{j}"), n.number(f"in{j}")
+            step, pitch = n.number(f"x_step{j}"), n.number(f"pitch{j}")
+
+            def plane(i: Value) -> None:
+                offset = e.load(e.at(n.pointer(f"offsets{j}"), i, I64), I64)
+                first = e.add(e.mul(stride, self.starts[j]), offset)
+                base = e.add(position, e.mul(i, n.number(f"plane_pitch{j}")))
+                if j == self.axes - 1:
+                    row(base, e.add(at, e.mul(first, step)), first, stride, size, step, inside)
+                    return
+
+                def place(l: Value) -> None:
+                    i = e.add(first, e.mul(stride, l))
+                    seen = e.b.and_(inside, e.b.icmp_unsigned("<", i, size))
+                    level(j + 1, e.add(base, e.mul(l, pitch)), e.add(at, e.mul(i, step)), seen)
+
+                e.each(0, self.counts[j], place)
+
+            e.each(0, n.number(f"planes{j}"), plane)
+
+        def row(
+            base: Value, at: Value, first: Value, stride: Value, size: Value, step: Value, ok: Value
+        ) -> None:
+            count = self.counts[-1]
+            less = e.b.sub(stride, e.index(1))
+            low = e.b.sdiv(e.add(e.b.neg(first), less), stride)  # ceil(-first / stride)
+            high = e.b.sdiv(e.add(e.b.sub(size, first), less), stride)
+            low = e.smaller(e.larger(low, 0), count)
+            high = e.larger(e.smaller(high, count), low)
+            low, high = (e.b.select(ok, v, count) for v in (low, high))
+            jump = e.mul(step, stride)
+            e.each(0, low, lambda l: clear(e.add(base, l)))
+            e.each(low, high, lambda l: put(e.add(base, l), e.add(at, e.mul(l, jump))))
+            e.each(high, count, lambda l: clear(e.add(base, l)))
+
+        level(0, 0, 0, e.b.icmp_unsigned("==", e.index(0), e.index(0)))
+
+
+PACK_WORDS = tuple(
+    [
+        "w",
+        "out",
+        "flags",
+        "groups",
+        "panels",
+        "blocks",
+        "subs",
+        "taps",
+        "tap_offsets",
+        "features",
+        "x_block",
+        "group_step",
+        "feature_step",
+        "channel_step",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class WeightPack:
+    """w[G, K, C, *W] at any strides -> [group][panel][block][tap][c][NR*V].
+
+    Attributes:
+        dtype: of w; bfloat16 is widened to float32.
+        block, tail: channels of a packed block; of the last sub-block of x, 0 if it is full.
+        nr: vectors of output channels in a panel.
+    """
+
+    dtype: DType
+    block: int
+    tail: int
+    nr: int
+
+    @property
+    def name(self) -> str:
+        """`pack_weights_f32_16x2`"""
+        return f"pack_weights_{self.dtype.short}_{self.block}x{self.nr}"
+
+    def emit(self, e: Emitter) -> None:
+        """A piece of work is one channel block of one panel."""
+        n = Words(e, PACK_WORDS)
+        scalar, stored = element(self.dtype), storage(self.dtype)
+        lanes = e.target.vector_bytes * 8 // (64 if self.dtype.bits == 64 else 32)
+        wide = vector(scalar, lanes)
+        panels, blocks, subs = n.number("panels"), n.number("blocks"), n.number("subs")
+        taps, step = n.number("taps"), n.number("feature_step")
+        width = self.nr * lanes
+        first, last = e.share(e.mul(e.mul(n.number("groups"), panels), e.mul(blocks, subs)))
+
+        def piece(item: Value) -> None:
+            gp, cb = (f(item, e.mul(blocks, subs)) for f in (e.b.udiv, e.b.urem))
+            g, p = e.b.udiv(gp, panels), e.b.urem(gp, panels)
+            i, sub = e.b.udiv(cb, subs), e.b.urem(cb, subs)
+            channel = e.add(e.mul(i, n.number("x_block")), e.mul(sub, self.block))
+            begin = e.mul(p, width)
+            source = e.add(
+                e.mul(g, n.number("group_step")),
+                e.mul(begin, step),
+                e.mul(channel, n.number("channel_step")),
+            )
+            size = e.index(self.block)
+            if self.tail:
+                full = e.b.icmp_signed("<", sub, e.b.sub(subs, e.index(1)))
+                size = e.b.select(full, size, e.index(self.tail))
+            out = e.at(n.pointer("out"), e.mul(item, e.mul(taps, self.block * width)), scalar)
+
+            def row(t: Value, c: Value, bad: list[Value]) -> list[Value]:
+                tap = e.load(e.at(n.pointer("tap_offsets"), t, I64), I64)
+                start = e.add(source, tap, e.mul(c, n.number("channel_step")))
+                to = e.at(out, e.mul(e.add(e.mul(t, self.block), c), width), scalar)
+                new = []
+                for j in range(self.nr):
+                    left = e.b.sub(n.number("features"), e.add(begin, j * lanes))
+                    left = e.b.select(e.b.icmp_signed("<", c, size), left, e.index(0))
+                    p = e.at(n.pointer("w"), e.add(start, e.mul(step, j * lanes)), stored)
+                    value = self.gathered(e, p, step, left, lanes)
+                    e.store(value, e.at(to, j * lanes, scalar), e.target.vector_bytes)
+                    zero = e.b.fmul(value, e.const(wide, 0))  # NaN if it is not finite
+                    new.append(e.b.fadd(bad[j], zero))
+                return new
+
+            bad = e.loop(
+                0,
+                taps,
+                1,
+                [e.const(wide, 0)] * self.nr,
+                lambda t, bad: e.loop(0, self.block, 1, bad, lambda c, bad: row(t, c, bad)),
+            )
+            total = bad[0]
+            for other in bad[1:]:
+                total = e.b.fadd(total, other)
+            found = e.b.fcmp_unordered("uno", total, total)
+            bits = e.b.sext(found, vector(I64, lanes))
+            flag = e.intrinsic(f"llvm.vector.reduce.or.v{lanes}i64", I64, bits)
+            e.store(flag, e.at(n.pointer("flags"), item, I64))
+
+        e.each(first, last, piece)
+
+    def gathered(self, e: Emitter, p: Value, step: Value, left: Value, lanes: int) -> Value:
+        """`lanes` weights, `step` elements apart; zeros beyond the first `left`."""
+        stored = storage(self.dtype)
+        mask = e.first_lanes(left, lanes)
+        return e.widen(e.gather(p, step, mask, vector(stored, lanes)), self.dtype)
