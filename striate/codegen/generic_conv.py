@@ -19,12 +19,12 @@ from functools import reduce
 from math import isqrt, prod
 from typing import Literal
 
+from striate.codegen.boxes import Operand, address, fill_step
 from striate.codegen.emitter import I64, Emitter, Value, element, storage, vector
-from striate.codegen.fill import fill_zero, pieces, unravel
-from striate.codegen.kernel import At, Step, Table, View, Word
+from striate.codegen.kernel import Step, Table, View, Word
+from striate.codegen.phases import Dense, Line, pieces, unravel
 from striate.dtype import DType, bfloat16
 from striate.ops.conv import ConvSpec
-from striate.ops.window import Phase
 from striate.target import Target
 
 LONG = 1 << 12  # terms of a float sum above which it is made of partial sums
@@ -42,37 +42,6 @@ class Level:
     stop: Value
     x_step: Value
     w_step: Value
-
-
-@dataclass(frozen=True)
-class Line:
-    """One axis of a dense phase, in words: i = stride * o + dilation * t - pad, dilation > 0."""
-
-    inputs: Value
-    outputs: Value
-    taps: Value
-    stride: Value
-    dilation: Value
-    pad: Value
-    x: Value  # elements between inputs
-    w: Value  # between taps of the phase
-    y: Value  # between outputs of the phase
-    w_first: Value  # offset of the first tap of the phase
-    y_first: Value
-
-    def live(self, e: Emitter, low: Value, high: Value) -> tuple[Value, Value]:
-        """The taps [first, last + 1) that see an input for some output whose tap 0 stands in
-        [low, high].
-        """
-        first = e.b.neg(_floor_div(e, high, self.dilation))
-        last = _floor_div(e, e.add(self.inputs, e.b.neg(low), -1), self.dilation)
-        return e.larger(first, 0), e.smaller(e.add(last, 1), self.taps)
-
-
-def _floor_div(e: Emitter, a: Value, b: Value) -> Value:
-    """The floor of a / b, for b > 0."""
-    down = e.b.select(e.b.icmp_signed("<", a, e.index(0)), e.add(b, -1), e.index(0))
-    return e.b.sdiv(e.b.sub(a, down), b)
 
 
 @dataclass(frozen=True)
@@ -370,18 +339,6 @@ class _Dense:
 # ---- the choice of axis, and the words ------------------------------------------------------
 
 
-def _row(phase: Phase) -> tuple[int, ...]:
-    """A phase in numbers, with a positive dilation: the taps run backwards if they must."""
-    assert phase.window is not None and phase.kernel is not None
-    t = phase.window.canonical()
-    tap, step, dilation, pad = phase.kernel.start, phase.kernel.step or 1, t.rhs_dilation, t.pad_lo
-    if dilation < 0:
-        last = t.kernel_size - 1
-        tap, step, dilation, pad = tap + last * step, -step, -dilation, pad - dilation * last
-    out = phase.out
-    return (out.start, out.step or 1, t.out_size, tap, step, t.kernel_size, t.stride, dilation, pad)
-
-
 @dataclass(frozen=True)
 class _Choice:
     axis: Axis
@@ -395,7 +352,7 @@ class _Choice:
 
 
 def _choose(
-    spec: ConvSpec, rows: list[list[tuple[int, ...]]], x: View, w: View, y: View, lanes: int
+    spec: ConvSpec, rows: list[list[Dense]], x: View, w: View, y: View, lanes: int
 ) -> _Choice:
     """The axis of the lanes."""
     K, C = spec.out_features, spec.in_features
@@ -405,12 +362,12 @@ def _choose(
         choices.append(_Choice("c", C, (True, True, False), 0.8))
     if rows:
         last = rows[-1]
-        side = all(r[6] * x.strides[-1] == 1 or r[2] == 1 for r in last)
-        joined = (side, False, all(r[1] * y.strides[-1] == 1 or r[2] == 1 for r in last))
-        size = min(spec.windows[-1].out_size, max(r[2] for r in last))
+        side = all(r.stride * x.strides[-1] == 1 or r.outputs == 1 for r in last)
+        joined = (side, False, all(r.step * y.strides[-1] == 1 or r.outputs == 1 for r in last))
+        size = min(spec.windows[-1].out_size, max(r.outputs for r in last))
         choices.append(_Choice("o", size, joined, 0.9 if side else 0.3))
-        if all(r[7] * x.strides[-1] == r[4] * w.strides[-1] == 1 for r in last):
-            choices.append(_Choice("t", max(r[5] for r in last), (True, True, False), 0.7))
+        if all(r.dilation * x.strides[-1] == r.tap_step * w.strides[-1] == 1 for r in last):
+            choices.append(_Choice("t", max(r.taps for r in last), (True, True, False), 0.7))
     return max(choices, key=lambda c: c.worth(lanes))
 
 
@@ -446,11 +403,11 @@ def generic_conv(
     if 0 in spec.out_shape:
         return []
     empty = 0 in spec.lhs_shape or 0 in spec.rhs_shape
-    rows = [[] if empty else [_row(f) for f in t.live_phases()] for t in spec.windows]
+    rows = [[] if empty else [Dense.of(f) for f in t.live_phases()] for t in spec.windows]
     covered = all(
-        sum(r[2] for r in rs) == t.out_size for rs, t in zip(rows, spec.windows, strict=True)
+        sum(r.outputs for r in rs) == t.out_size for rs, t in zip(rows, spec.windows, strict=True)
     )
-    steps = [] if covered and not empty else fill_zero(target, dtype, spec.out_shape, y)
+    steps = [] if covered and not empty else fill_step(spec.out_shape, Operand(dtype, y), 0)
     if empty or not all(rows):
         return steps
     full = max(2, target.lanes(32 if dtype is bfloat16 else dtype.bits))
@@ -458,7 +415,7 @@ def generic_conv(
     lanes = max(2, min(full, _power_of_two(choice.size)))
     sums = -(-spec.out_features // lanes) if choice.axis == "k" else spec.out_features
     tile = next(t for t in (8, 4, 2, 1) if t <= max(1, sums))
-    lengths = [max(r[5] for r in rs) for rs in rows]
+    lengths = [max(r.taps for r in rs) for rs in rows]
     lengths.insert(len(lengths) - (choice.axis == "t"), spec.in_features)
     vectors = choice.axis in "ct"
     split, piece = _partial_sums(lengths, vectors, lanes) if dtype.is_floating else (None, 1)
@@ -474,7 +431,7 @@ def generic_conv(
     features = max(1, spec.out_features * lines // ITEMS if lines < ITEMS else spec.out_features)
     features = -(-features // unit) * unit
 
-    words: list[Word] = [At(v.buffer, v.offset * dtype.itemsize) for v in (x, w, y)]
+    words: list[Word] = [address(v, dtype) for v in (x, w, y)]
     words += [spec.batch, spec.groups, spec.out_features, spec.in_features]
     words += [*x.strides[:3], *w.strides[:3], *y.strides[:3], features, outputs, piece]
     for d, (t, rs) in enumerate(zip(spec.windows, rows, strict=True)):

@@ -62,8 +62,15 @@ def run(
     threads: int = 1,
     target: Target | None = None,
 ) -> None:
-    """Run the steps in order, each by `threads` threads in turn."""
+    """Run the steps in order, each by `threads` threads in turn.
+
+    Buffers that the steps bring along are filled with ones first, which is NaN.
+    """
     target = target or host_target()
+    made = {b for step in steps for b in step.buffers()} - arrays.keys()
+    arrays = {**arrays, **{b: aligned((b.nbytes,), np.uint8) for b in made}}
+    for b in made:
+        arrays[b].view(np.uint8).fill(0xFF)
     keep: list[object] = []
     addresses: dict[Kernel, int] = load([s.kernel for s in steps], target)
     for step in steps:
