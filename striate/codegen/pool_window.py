@@ -1,0 +1,298 @@
+"""The kernel of max pooling: the first largest element of every window, and where it stands.
+
+Work is shared by rows of windows along the last axis. Windows of a row that touch no padding are
+taken in tiles (the last tile may overlap the one before: a choice can be made twice), the others
+one by one with bounds of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from striate.codegen.elements import load_element, store_element
+from striate.codegen.emitter import (
+    I32,
+    Emitter,
+    Index,
+    Value,
+    element,
+    storage,
+    vector,
+)
+from striate.codegen.ordering import load_strided, wins, worst
+from striate.dtype import DType
+from striate.ops.window import Window
+
+
+class Axis(NamedTuple):
+    """A window's run-time numbers; `pitch` and `out_pitch` are the spatial strides of x and y."""
+
+    size: Value
+    out: Value
+    kernel: Value
+    stride: Value
+    dilation: Value
+    pad: Value
+    pitch: Value
+    out_pitch: Value
+
+    def taps(self, e: Emitter, first: Value) -> tuple[Value, Value]:
+        """(first, last + 1) of the taps that meet elements, for tap 0 at element `first`."""
+
+        def steps(distance: Value) -> Value:  # rounded up
+            up = e.b.add(e.larger(distance, 0), e.b.sub(self.dilation, e.index(1)))
+            return e.b.udiv(up, self.dilation)
+
+        low = steps(e.b.sub(e.index(0), first))
+        return low, e.smaller(self.kernel, steps(e.b.sub(self.size, first)))
+
+    def windows(self, e: Emitter, i: Value) -> tuple[Value, Value]:
+        """(first, last + 1) of the windows that reach over element i."""
+        ahead = e.b.add(i, self.pad)
+        reach = e.b.mul(e.b.sub(self.kernel, e.index(1)), self.dilation)
+        first = e.larger(e.b.sub(ahead, reach), 0)
+        first = e.b.udiv(e.b.add(first, e.b.sub(self.stride, e.index(1))), self.stride)
+        stop = e.b.udiv(e.larger(e.b.add(ahead, self.stride), 0), self.stride)
+        return first, e.smaller(self.out, stop)
+
+
+def axis_words(windows: Sequence[Window]) -> tuple[int, ...]:
+    """The words from which `axes` reads."""
+    return tuple(
+        number
+        for w in windows
+        for number in (w.in_size, w.out_size, w.kernel_size, w.stride, w.rhs_dilation, w.pad_lo)
+    )
+
+
+def axes(e: Emitter, word: int, rank: int) -> list[Axis]:
+    """The axes of a pool from its words."""
+    found: list[Axis] = []
+    pitch = out_pitch = e.index(1)
+    for axis in reversed(range(rank)):
+        n, out, k, s, d, p = (e.number(word + 6 * axis + i) for i in range(6))
+        found.insert(0, Axis(n, out, k, s, d, p, pitch, out_pitch))
+        pitch, out_pitch = e.mul(pitch, n), e.mul(out_pitch, out)
+    return found
+
+
+def split(e: Emitter, row: Value, sizes: Sequence[Value]) -> tuple[Value, list[Value]]:
+    """(plane, positions) of row number `row` of [planes, *sizes]."""
+    places: list[Value] = []
+    for size in reversed(sizes):
+        places.insert(0, e.b.urem(row, size))
+        row = e.b.udiv(row, size)
+    return row, places
+
+
+def each_chunk(
+    e: Emitter, block: Value, limit: int, lanes: int, exact: bool, body: Callable[[Index], object]
+) -> None:
+    """body(first channel) for chunks of `lanes` channels of a block, which has `limit` channels if
+    it is `exact`; the last chunk may overlap the one before.
+    """
+    if exact:
+        for c in range(0, limit, lanes):
+            body(c)
+        return
+    last = e.b.sub(block, e.index(lanes))
+    e.each(0, block, lambda c: body(e.smaller(c, last)), lanes)
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Words: x, y, index, planes, block, first and last + 1 of the windows of the last axis that
+    touch no padding, then `axis_words`.
+
+    Attributes:
+        dtype: of x, not bool.
+        limit: lanes at most, a power of two.
+        layout: what lies across the lanes: all of a `block`, chunks of `channels`, or `columns`.
+        rank: number of spatial axes.
+        taps: size of the window's last axis, or 0 for any.
+        step: for columns, the stride of the last axis, or 0 for any.
+        tile: windows at a time.
+        values, index: what is written; indices have 32 or 64 bits, or 0.
+        wide: positions are computed in 64 bits.
+    """
+
+    dtype: DType
+    limit: int
+    layout: str
+    rank: int
+    taps: int
+    step: int
+    tile: int
+    values: bool
+    index: int
+    wide: bool
+
+    @property
+    def name(self) -> str:
+        """As `max_pool_f32_block_3`."""
+        kind = ("max" if self.values else "") + ("arg" if self.index else "")
+        return f"{kind}_pool_{self.dtype.short}_{self.layout}_{self.taps or 'n'}"
+
+    def emit(self, e: Emitter) -> None:
+        """Rows of windows are shared."""
+        bits = max(32, self.dtype.bits) if self.index or self.dtype.is_floating else self.dtype.bits
+        bits = 64 if self.index and self.wide else bits
+        lanes = min(self.limit, e.target.lanes(bits))
+        every = axes(e, 7, self.rank)
+        outer, last = every[:-1], every[-1]
+        rows = e.number(3)
+        for axis in outer:
+            rows = e.b.mul(rows, axis.out)
+        plane_size = e.b.mul(every[0].size, every[0].pitch)
+        block, first, stop = e.number(4), e.number(5), e.number(6)
+        one = storage(self.dtype)
+
+        def row(i: Value) -> None:
+            plane, places = split(e, i, [a.out for a in outer])
+            starts = [
+                e.b.sub(e.b.mul(a.stride, o), a.pad) for a, o in zip(outer, places, strict=True)
+            ]
+            ranges = [a.taps(e, s) for a, s in zip(outer, starts, strict=True)]
+            base = e.add(*(e.mul(s, a.pitch) for a, s in zip(outer, starts, strict=True)), 0)
+            x = e.at(e.pointer(0), e.mul(e.mul(plane, plane_size), block), one)
+            pool = _Row(self, e, x, every, ranges, base, e.mul(i, last.out), block)
+            width = lanes if self.layout == "columns" else self.tile
+            end = e.b.sub(stop, e.index(width))
+
+            def tile(o: Value) -> None:
+                o = e.smaller(o, end)
+                pool.chunks(lanes, lambda c: pool.windows(o, c, lanes, self.tile, None))
+
+            def border(j: Value) -> None:
+                inside = e.b.sub(stop, first)
+                o = e.b.select(e.b.icmp_signed("<", j, first), j, e.b.add(j, inside))
+                taps = last.taps(e, e.b.sub(e.b.mul(last.stride, o), last.pad))
+                one_by_one = 1 if self.layout == "columns" else lanes
+                pool.chunks(one_by_one, lambda c: pool.windows(o, c, one_by_one, 1, taps))
+
+            e.each(first, stop, tile, width)
+            e.each(0, e.b.sub(last.out, e.b.sub(stop, first)), border)
+
+        e.each(*e.share(rows), row)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of windows, while it is emitted.
+
+    Attributes:
+        kernel, e: what is emitted, and where.
+        x: address of the plane.
+        axes: all of them.
+        ranges: taps of the outer axes that meet elements.
+        base: where the windows' first row begins in the plane, in positions; may be negative.
+        to: where the row begins in y, in positions.
+        block: channels in a block.
+    """
+
+    kernel: MaxPool
+    e: Emitter
+    x: Value
+    axes: Sequence[Axis]
+    ranges: Sequence[tuple[Value, Value]]
+    base: Value
+    to: Value
+    block: Value
+
+    def chunks(self, lanes: int, body: Callable[[Index], object]) -> None:
+        """body(first channel)."""
+        k = self.kernel
+        if k.layout == "columns":
+            body(0)
+        else:
+            each_chunk(self.e, self.block, k.limit, lanes, k.layout == "block", body)
+
+    def windows(
+        self, o: Value, c: Index, lanes: int, tile: int, taps: tuple[Value, Value] | None
+    ) -> None:
+        """Windows o, o + 1, .. of channels c, c + 1, ..; `taps` bounds the last axis, or all."""
+        e, k, last = self.e, self.kernel, self.axes[-1]
+        one = storage(k.dtype)
+        origin = e.b.add(self.base, e.b.sub(e.b.mul(last.stride, o), last.pad))
+        low, high = taps or (e.index(0), last.kernel)
+        origins = [e.add(origin, e.mul(last.stride, t)) for t in range(tile)]
+        starts = [e.at(self.x, e.add(e.mul(i, self.block), c), one) for i in origins]
+        offset = e.mul(low, last.dilation)
+        for axis, (first, _) in zip(self.axes, self.ranges, strict=False):
+            offset = e.add(offset, e.mul(first, e.mul(axis.dilation, axis.pitch)))
+        best = [e.const(vector(element(k.dtype), lanes), worst(k.dtype))] * tile
+        if k.index:
+            best += [self.spread(offset, lanes)] * tile
+        bounds = [*self.ranges, (low, high)]
+
+        def meet(axis: int, offset: Value, best: list[Value]) -> list[Value]:
+            if axis == len(bounds):
+                return self.better(starts, offset, lanes, best)
+            a = self.axes[axis]
+            pitch = e.mul(a.dilation, a.pitch)
+            if axis == len(bounds) - 1 and taps is None and k.taps:
+                for tap in range(k.taps):
+                    best = meet(axis + 1, e.add(offset, e.mul(pitch, tap)), best)
+                return best
+            return e.loop(
+                *bounds[axis],
+                1,
+                best,
+                lambda tap, b: meet(axis + 1, e.b.add(offset, e.b.mul(pitch, tap)), b),
+            )
+
+        best = meet(0, e.index(0), best)
+        for t in range(tile):
+            to = e.add(e.mul(e.add(self.to, o, t), self.block), c)
+            if k.values:
+                store_element(e, best[t], e.at(e.pointer(1), to, one), k.dtype)
+            if k.index:
+                self.store_index(best[tile + t], origins[t], to, lanes)
+
+    def better(
+        self, starts: Sequence[Value], offset: Value, lanes: int, best: list[Value]
+    ) -> list[Value]:
+        """The best so far or the element at `offset` of each window."""
+        e, k, tile = self.e, self.kernel, len(starts)
+        values, places = best[:tile], best[tile:]
+        at = self.spread(offset, lanes) if k.index else None
+        for t, start in enumerate(starts):
+            x = self.load(e.at(start, e.mul(offset, self.block), storage(k.dtype)), lanes)
+            take = wins(e, k.dtype, x, values[t])
+            values[t] = e.b.select(take, x, values[t])
+            if k.index:
+                places[t] = e.b.select(take, at, places[t])
+        return values + places
+
+    def load(self, p: Value, lanes: int) -> Value:
+        """One element of each lane's window."""
+        e, k = self.e, self.kernel
+        if lanes == 1 or k.layout != "columns" or k.step == 1:
+            return load_element(e, p, k.dtype, lanes)
+        if k.step != 2:
+            return load_strided(e, p, k.dtype, lanes, self.axes[-1].stride)
+        # elements 0, 2, .., 2 * lanes - 2 and not one more
+        front = load_element(e, p, k.dtype, lanes)
+        back = load_element(e, e.at(p, lanes - 1, storage(k.dtype)), k.dtype, lanes)
+        even = [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)]
+        return e.b.shuffle_vector(front, back, ir.Constant(ir.VectorType(I32, lanes), even))
+
+    def spread(self, i: Value, lanes: int) -> Value:
+        """A position in all lanes, as it is carried."""
+        return self.e.splat(i if self.kernel.wide else self.e.b.trunc(i, I32), lanes)
+
+    def store_index(self, offset: Value, origin: Value, to: Value, lanes: int) -> None:
+        """Write the positions at `offset` from the origin of each lane's window."""
+        e, k = self.e, self.kernel
+        at = e.b.add(offset, self.spread(origin, lanes))
+        if k.layout == "columns" and lanes > 1:
+            ramp = ir.Constant(at.type, [*range(lanes)])
+            at = e.b.add(at, e.b.mul(ramp, self.spread(self.axes[-1].stride, lanes)))
+        stored = vector(ir.IntType(k.index), lanes)
+        if at.type != stored:
+            at = (e.b.sext if k.index == 64 else e.b.trunc)(at, stored)
+        e.store(at, e.at(e.pointer(2), to, ir.IntType(k.index)))

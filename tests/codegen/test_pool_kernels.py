@@ -1,0 +1,117 @@
+"""Max pooling and its gradient as machine code, against their references, in every layout."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+
+from striate.codegen.kernel import Buffer
+from striate.codegen.pool import argmax_pool, max_and_argmax_pool, max_pool, max_pool_gradient
+from striate.dtype import ALL, DType, bfloat16, float32
+from striate.ops.pool import ARGMAX_POOL
+from striate.ops.window import Window
+from tests.codegen.guard import TARGETS, Array, run_everywhere, values
+
+
+def axis(n: int, k: int, s: int = 1, p: int = 0, d: int = 1, hi: int | None = None) -> Window:
+    return Window.of(n, k, stride=s, padding=(p, p if hi is None else hi), rhs_dilation=d)
+
+
+# (N, C, b, windows)
+CASES = (
+    (2, 16, 16, (axis(13, 3, 2, 1), axis(12, 3, 2, 1))),
+    (1, 32, 16, (axis(9, 2, 2), axis(11, 2, 2))),
+    (1, 8, 8, (axis(7, 3, 1, 1), axis(9, 3, 1, 1))),
+    (2, 6, 1, (axis(9, 3, 2, 1), axis(70, 3, 2, 1))),
+    (1, 2, 1, (axis(6, 2, 2), axis(40, 2, 2))),
+    (1, 3, 1, (axis(5, 3, 1, 1), axis(37, 3, 1, 1))),
+    (1, 2, 1, (axis(7, 2, 3), axis(61, 2, 3))),
+    (1, 4, 4, (axis(14, 5, 1, 2), axis(11, 5, 1, 2))),
+    (1, 4, 4, (axis(14, 13, 1, 6), axis(11, 13, 1, 6))),
+    (2, 5, 5, (axis(8, 3, 2, 1), axis(8, 3, 2, 1))),
+    (1, 70, 70, (axis(5, 2, 1), axis(5, 2, 1))),
+    (3, 4, 4, (axis(30, 3, 2, 1, 2),)),
+    (1, 2, 1, (axis(30, 3, 1, 4, 3),)),
+    (1, 4, 4, (axis(4, 2, 2), axis(5, 3, 2, 1), axis(7, 2, 3, 1))),
+    (1, 4, 4, (axis(5, 1, 6), axis(9, 7, 4, 3))),
+    (1, 4, 4, (axis(5, 2, 3), axis(11, 1, 3))),
+    (1, 4, 4, (Window(5, 3, 3, 2, pad_lo=0), Window(6, 4, 3, 2, pad_lo=1))),  # ceil_mode
+    (0, 4, 4, (axis(5, 3), axis(9, 3))),
+)
+
+
+def blocked(x: Array, b: int) -> Array:
+    """[N, C, *S] -> [N, C/b, *S, b]"""
+    n, c, *sizes = x.shape
+    return np.ascontiguousarray(np.moveaxis(x.reshape(n, c // b, b, *sizes), 2, -1))
+
+
+def check(rng, case, dtype: DType, bits: int, target, spoil=lambda x: x) -> None:  # type: ignore[no-untyped-def]
+    n, c, b, windows = case
+    x = spoil(values(rng, (n, c, *(w.in_size for w in windows)), dtype, few=True))
+    want = ARGMAX_POOL.reference(windows, x)
+    flat, at = x.reshape(n, c, prod(x.shape[2:])), want.reshape(n, c, prod(want.shape[2:]))
+    best = np.take_along_axis(flat, at, 2).reshape(want.shape)
+    source, y, index, g, dx = (Buffer(0, s) for s in ("x", "y", "index", "g", "dx"))
+    shape = blocked(want, b).shape
+    integers = np.dtype(f"i{bits // 8}")
+    whole = (dtype, windows, n, c, b)
+    made: dict[Buffer, Any] = {y: (shape, dtype.numpy), index: (shape, integers)}
+    given = {source: blocked(x, b)}
+    both = max_and_argmax_pool(*whole, source, y, index, bits)
+    got = run_everywhere(both, given, made, target)
+    np.testing.assert_array_equal(got[index], blocked(want, b))
+    np.testing.assert_array_equal(got[y].astype(np.float64), blocked(best, b).astype(np.float64))
+    lone = run_everywhere(max_pool(*whole, source, y), given, {y: made[y]}, target)
+    np.testing.assert_array_equal(lone[y].astype(np.float64), got[y].astype(np.float64))
+    alone = run_everywhere(
+        argmax_pool(*whole, source, index, bits), given, {index: made[index]}, target
+    )
+    np.testing.assert_array_equal(alone[index], got[index])
+
+    cotangent = values(rng, want.shape, dtype)
+    steps = max_pool_gradient(*whole, index, bits, g, dx)
+    given = {index: got[index], g: blocked(cotangent, b)}
+    back = run_everywhere(steps, given, {dx: (blocked(x, b).shape, dtype.numpy)}, target)[dx]
+    rows = cotangent.reshape(-1)
+    places = (np.arange(n * c)[:, None] * flat.shape[2] + at.reshape(n * c, at.shape[2])).ravel()
+    kind = np.float64 if dtype.is_floating else dtype.numpy
+    sums, sizes = np.zeros(x.size, kind), np.zeros(x.size)
+    add = np.logical_or.at if dtype.kind == "b" else np.add.at
+    add(sums, places, rows.astype(kind))
+    np.add.at(sizes, places, np.abs(rows.astype(np.float64)))
+    total = blocked(sums.reshape(x.shape), b)
+    if not dtype.is_floating:
+        np.testing.assert_array_equal(back, total)
+        return
+    eps = 2.0**-8 if dtype is bfloat16 else np.finfo(dtype.numpy).eps
+    bound = blocked(sizes.reshape(x.shape), b) * eps * (prod(w.kernel_size for w in windows) + 1)
+    assert (np.abs(back.astype(np.float64) - total) <= bound).all()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_equals_the_reference(case: int, target) -> None:  # type: ignore[no-untyped-def]
+    check(np.random.default_rng(case), CASES[case], float32, 64, target)
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=lambda d: d.short)
+def test_every_dtype(dtype: DType) -> None:
+    rng = np.random.default_rng(5)
+    for case in (CASES[0], CASES[3]):
+        check(rng, case, dtype, 32, None)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_the_first_nan_wins_and_padding_is_never_chosen(bad: float) -> None:
+    def spoil(x: Array) -> Array:
+        x[..., ::3] = bad
+        x[:, :, :5] = bad
+        x[::2] *= -1 if np.isnan(bad) else 1
+        return x
+
+    for case in (CASES[0], CASES[3], CASES[7], CASES[8]):
+        check(np.random.default_rng(6), case, float32, 32, None, spoil)
