@@ -1,0 +1,25 @@
+"""How many threads a run takes."""
+
+from __future__ import annotations
+
+from striate.config import settings
+from striate.errors import RangeError
+from striate.target import cpu_count
+
+_chosen: list[int] = []
+
+
+def set_num_threads(n: int) -> None:
+    """Use n threads from the next run on, in the whole process. Results do not depend on it.
+
+    Raises:
+        RangeError: n is less than 1.
+    """
+    if not isinstance(n, int) or n < 1:
+        raise RangeError(f"set_num_threads: the number must be an integer of at least 1, got {n!r}")
+    _chosen[:] = [n]
+
+
+def get_num_threads() -> int:
+    """The threads of a run: what was set, or `STRIATE_NUM_THREADS`, or one a processor."""
+    return _chosen[0] if _chosen else settings().num_threads or cpu_count()
