@@ -18,15 +18,16 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, gcd, prod
 
-from striate.codegen.kernel import At, Buffer, Scratch, Step, Table, View, Word
+from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step, Table, View, Word
+from striate.codegen.weight_gradient_copy import Packing
 from striate.codegen.weight_gradient_kernel import UNIT_LIMIT, WeightGradientKernel
-from striate.dtype import DType, bfloat16, float32, float64
+from striate.dtype import DType, float64
 from striate.ops.conv import ConvSpec
 from striate.ops.window import Window
 from striate.target import Target
 
 SUMS_BYTES = 1 << 20  # of the sums of one unit
-UP = 64  # scratch regions begin at a multiple
+BLOCK_BYTES = 24 << 10  # of the operands of a tile in one block of pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Axis:
         taps: the taps.
         x_step, g_step: positions of an operand from pixel to pixel.
         x_stride, g_stride: elements of an operand from position to position.
+        x_size, g_size: positions of an operand.
     """
 
     size: int
@@ -56,6 +58,8 @@ class Axis:
     g_step: int
     x_stride: int
     g_stride: int
+    x_size: int
+    g_size: int
 
     @classmethod
     def of(cls, window: Window, x_stride: int, g_stride: int) -> Axis:
@@ -75,18 +79,27 @@ class Axis:
             ms = inside.outputs_of(0)
             taps.append(Tap(ms.start, ms.stop, i, o) if ms else Tap(0, 0))
         size = max(t.stop for t in taps) if taps else 0
-        return cls(size, tuple(taps), x_step, g_step, x_stride, g_stride)
+        return cls(size, tuple(taps), x_step, g_step, x_stride, g_stride, t.in_size, t.out_size)
+
+    def plain(self) -> tuple[Axis, int, int]:
+        """An axis of one tap as one whose positions are its pixels, and where its pixel 0 stands in
+        x and in g; another axis as it is.
+        """
+        if len(self.taps) != 1:
+            return self, 0, 0
+        (tap,) = self.taps
+        size = tap.stop - tap.first
+        strides = self.x_step * self.x_stride, self.g_step * self.g_stride
+        x = tap.first * strides[0] + tap.x * self.x_stride
+        g = tap.first * strides[1] + tap.g * self.g_stride
+        return Axis(size, (Tap(0, size),), 1, 1, *strides, size, size), x, g
 
     def follows(self, outer: Axis) -> bool:
-        """Whether the pixels of `outer` and of this axis are one row in both operands."""
-        if any(len(t.taps) > 1 or t.taps[0] != Tap(0, t.size) for t in (outer, self)):
-            return False
-        return all(
-            a * b == c * d * self.size
-            for a, b, c, d in (
-                (outer.x_step, outer.x_stride, self.x_step, self.x_stride),
-                (outer.g_step, outer.g_stride, self.g_step, self.g_stride),
-            )
+        """Whether the pixels of `outer` and of this plain axis are one row in both operands."""
+        return (
+            len(outer.taps) == len(self.taps) == 1
+            and outer.x_stride == self.x_stride * self.size
+            and outer.g_stride == self.g_stride * self.size
         )
 
 
@@ -96,8 +109,9 @@ def _merged(axes: Sequence[Axis]) -> list[Axis]:
     for axis in axes:
         if done and axis.follows(done[-1]):
             size = done.pop().size * axis.size
-            axis = replace(axis, size=size, taps=(Tap(0, size),))
-        done.append(axis)
+            done.append(replace(axis, size=size, taps=(Tap(0, size),), x_size=size, g_size=size))
+        else:
+            done.append(axis)
     return done
 
 
@@ -112,54 +126,84 @@ def _steps(axes: Sequence[Axis], pixels: int) -> list[int]:
     return steps
 
 
-def _strides(block: int, channels: int, sizes: Sequence[int]) -> tuple[int, list[int], int]:
-    """Elements between images, positions of each axis, and blocks of channels."""
-    axes = [block * prod(sizes[j + 1 :]) for j in range(len(sizes))]
-    return channels * prod(sizes), axes, block * prod(sizes)
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """How x or g is read.
+
+    Attributes:
+        buffer: its memory.
+        origin: elements before pixel 0 of all axes.
+        channels: per group.
+        block, block_stride: channel c stands at c // block * block_stride + c % block.
+        packing: as the kernel's, or None.
+        width: channels of a panel.
+        strides: elements from position to position of each axis, packed or not.
+        panel: elements from panel to panel.
+    """
+
+    buffer: Buffer
+    origin: int
+    channels: int
+    block: int
+    block_stride: int
+    packing: Packing | None
+    width: int
+    strides: tuple[int, ...]
+    panel: int
+
+
+def _packing(lanes: int, groups: int, channels: int, block: int) -> Packing | None:
+    """How blocks are packed; None if they are neither parts of a vector nor made of vectors."""
+    if block == 1:
+        return "planes"
+    if block in (channels, groups * channels) or block % lanes == 0:
+        return "lanes"
+    return "parts" if lanes % block == 0 else None
+
+
+def _lanes(target: Target, dtype: DType) -> int:
+    return target.lanes(64 if dtype is float64 else 32)
 
 
 def weight_gradient_supports(
     target: Target, spec: ConvSpec, dtype: DType, x_block: int, g_block: int
 ) -> bool:
-    """Whether `weight_gradient` takes these layouts and sizes."""
-    if dtype not in (float32, float64):
+    """Whether `weight_gradient` takes these layouts, and has a schedule that suits the sizes."""
+    lanes = _lanes(target, dtype)
+    if not dtype.is_floating or (spec.groups > 1 and min(spec.in_features, spec.out_features) < 4):
         return False
-    lanes = target.lanes(dtype.bits)
-    return (
-        x_block in (4, 8, 16)
-        and spec.in_features % x_block == 0
-        and g_block == lanes
-        and spec.out_features % lanes == 0
+    pairs = ((spec.in_features, x_block), (spec.out_features, g_block))
+    return all(
+        block >= 1 and _packing(lanes, spec.groups, features, block) is not None
+        for features, block in pairs
     )
 
 
-def _tiles(vectors: int, three: bool) -> dict[int, int]:
-    """How many register tiles of 3, 2 and 1 vectors cover the features."""
+def _tiles(vectors: int, three: bool) -> list[tuple[int, int]]:
+    """(vectors of a register tile, number of tiles) that cover the features; `three` is best."""
     if vectors <= 3:
-        return {vectors: 1}
+        return [(vectors, 1)]
     if vectors % 2 == 0 and not three:
-        return {2: vectors // 2}
+        return [(2, vectors // 2)]
     threes, rest = divmod(vectors, 3)
     if rest == 1:
         threes, rest = threes - 1, 4
-    return {n: count for n, count in ((3, threes), (2, rest // 2)) if count}
+    return [(n, count) for n, count in ((3, threes), (2, rest // 2)) if count]
 
 
-def _units(groups: int, tiles: int, blocks: int, bytes_each: int) -> tuple[int, ...]:
+def _units(groups: int, tiles: int, blocks: int, bytes_each: int) -> list[tuple[int, int]]:
     """(tiles of features, blocks of channels) of a unit, for each number of threads."""
-    table: list[int] = []
-    for threads in range(1, UNIT_LIMIT + 1):
-        best = None
-        for k, c in product(_parts(tiles), _parts(blocks)):
-            if k * c * bytes_each > SUMS_BYTES and k * c > 1:
-                continue
-            rounds = ceil(groups * ceil(tiles / k) * ceil(blocks / c) / threads)
-            cost = rounds * k * c * (1 + 0.1 / k + 0.1 / c)
-            if best is None or cost < best[0]:
-                best = (cost, k, c)
-        assert best is not None
-        table += best[1:]
-    return tuple(table)
+    sizes = [
+        (k, c)
+        for k, c in product(_parts(tiles), _parts(blocks))
+        if k * c * bytes_each <= SUMS_BYTES or k * c == 1
+    ]
+
+    def cost(threads: int, k: int, c: int) -> float:
+        rounds = ceil(groups * ceil(tiles / k) * ceil(blocks / c) / threads)
+        return rounds * k * c * (1 + 0.1 / k + 0.1 / c)
+
+    return [min(sizes, key=lambda s: cost(t, *s)) for t in range(1, UNIT_LIMIT + 1)]
 
 
 def _parts(n: int) -> list[int]:
@@ -177,7 +221,7 @@ def weight_gradient(
     g_block: int,
     dw: View,
 ) -> list[Step]:
-    """The steps that write dw[G, K, C, *W].
+    """The steps that write dw[G, K, C, *W], whatever it held before.
 
     Args:
         target: the processor.
@@ -189,76 +233,177 @@ def weight_gradient(
     """
     if not prod(spec.rhs_shape):
         return []
-    lanes = target.lanes(dtype.bits)
-    windows = spec.windows
-    channels, features = spec.in_features, spec.out_features
-    x_image, x_axes, x_step = _strides(
-        x_block, spec.groups * channels, [t.in_size for t in windows]
-    )
-    g_image, g_axes, g_step = _strides(
-        g_block, spec.groups * features, [t.out_size for t in windows]
-    )
-    axes = [Axis(spec.batch, (Tap(0, spec.batch),), 1, 1, x_image, g_image)]
-    axes += [Axis.of(t, a, b) for t, a, b in zip(windows, x_axes, g_axes, strict=True)]
-    axes = _merged(axes)
+    return _Plan(target, spec, dtype, (x, x_block), (g, g_block), dw).steps()
 
-    table: list[int] = []
-    for taps in product(*(t.taps for t in axes)):
-        table.append(sum(t.x * axis.x_stride for t, axis in zip(taps, axes, strict=True)))
-        table.append(sum(t.g * axis.g_stride for t, axis in zip(taps, axes, strict=True)))
-        for tap in taps:
-            table += tap.first, tap.stop
-    sizes = [t.kernel_size for t in windows]
-    count = prod(sizes)
-    where = tuple(
-        sum(i * s for i, s in zip(w, dw.strides[3:], strict=True))
-        for w in product(*(range(n) for n in sizes))
-    )
-    dense = where == tuple(range(count)) and (dw.strides[2] == count or channels == 1)
 
-    rows = min(x_block, 8 if target.registers == 32 else 4)
-    steps: list[Step] = []
-    done = 0  # vectors of features
-    tiles = _tiles(features // lanes, target.registers == 16 and target.name != "x86-64-v2")
-    for vectors, tile_count in tiles.items():
-        width = vectors * lanes
-        part = min(features - done * lanes, tile_count * width)
-        kernel = WeightGradientKernel(dtype, len(axes), rows, vectors, x_block, None, None, dense)
-        bytes_each = x_block * count * width * dtype.itemsize
-        blocks = channels // x_block
-        unit = _units(spec.groups, tile_count, blocks, bytes_each)
-        sums = max(k * c for k, c in zip(unit[::2], unit[1::2], strict=True)) * bytes_each
-        scratch = sums + lanes * width * dtype.itemsize
-        scratch = -(-scratch // UP) * UP
-        size = dtype.itemsize
+class _Plan:
+    """The sizes that all steps of one weight gradient share."""
+
+    def __init__(
+        self,
+        target: Target,
+        spec: ConvSpec,
+        dtype: DType,
+        x: tuple[Buffer, int],
+        g: tuple[Buffer, int],
+        dw: View,
+    ) -> None:
+        self.target, self.spec, self.dtype, self.dw = target, spec, dtype, dw
+        self.x, self.g = x, g
+        self.lanes = _lanes(target, dtype)
+        self.bytes = 8 if dtype is float64 else 4  # of what is computed
+        ins = tuple(t.in_size for t in spec.windows)
+        outs = tuple(t.out_size for t in spec.windows)
+        self.x_positions, self.g_positions = prod(ins), prod(outs)
+        x_image = spec.groups * spec.in_features * prod(ins)
+        g_image = spec.groups * spec.out_features * prod(outs)
+        axes = [Axis(spec.batch, (Tap(0, spec.batch),), 1, 1, x_image, g_image, *[spec.batch] * 2)]
+        for j, window in enumerate(spec.windows):
+            strides = x[1] * prod(ins[j + 1 :]), g[1] * prod(outs[j + 1 :])
+            axes.append(Axis.of(window, *strides))
+        plain = [axis.plain() for axis in axes]
+        self.x_origin, self.g_origin = sum(p[1] for p in plain), sum(p[2] for p in plain)
+        self.axes = _merged([p[0] for p in plain])
+        self.count = prod(t.kernel_size for t in spec.windows)
+
+    def steps(self) -> list[Step]:
+        """One step for each width of register tiles."""
+        steps: list[Step] = []
+        first = 0
+        three = self.target.registers == 16 and self.target.name != "x86-64-v2"
+        for vectors, count in _tiles(ceil(self.spec.out_features / self.lanes), three):
+            steps.append(self._step(first, vectors, count))
+            first += vectors * count * self.lanes
+        return steps
+
+    def _step(self, first: int, vectors: int, tiles: int) -> Step:
+        """The gradient of `tiles` tiles of features from `first` on."""
+        spec, axes, dw = self.spec, self.axes, self.dw
+        width = vectors * self.lanes
+        features = min(spec.out_features - first, tiles * width)
+        stored = self.dtype.itemsize == self.bytes
+        direct = stored and self.x[1] in (4, 8, 16) and self.x[1] < 2 * self.lanes
+        x_width = self.x[1] if direct else max(4, self.lanes)
+        steps = _steps(axes, BLOCK_BYTES // ((x_width + width) * self.bytes))
+        x = self._operand(True, x_width, steps, direct)
+        g = self._operand(False, width, steps, stored and self.g[1] == self.lanes)
+        rows = min(x_width, 8 if self.target.registers == 32 else 4)
+
+        blocks = ceil(spec.in_features / x_width)
+        each = x_width * self.count * width * self.bytes  # sums of a tile and a block of channels
+        units = _units(spec.groups, tiles, blocks, each)
+        where = self._where()
+        dense = where == tuple(range(self.count)) and (
+            dw.strides[2] == self.count or spec.in_features == 1
+        )
+        sizes = [max(k * c for k, c in units) * each + self.lanes * width * self.bytes]
+        for operand, panels in ((x, max(c for _, c in units)), (g, max(k for k, _ in units))):
+            slack = self.lanes * operand.width
+            sizes.append((panels * operand.panel + slack) * self.bytes if operand.packing else 0)
+        sums, x_size, g_size = (-(-n // ALIGNMENT) * ALIGNMENT for n in sizes)
+
+        kernel = WeightGradientKernel(
+            self.dtype,
+            len(axes),
+            rows,
+            vectors,
+            x_width,
+            x.packing,
+            g.packing,
+            x.block if x.packing == "parts" else 0,
+            g.block if g.packing == "parts" else 0,
+            dense,
+        )
+        size = self.dtype.itemsize
+        skipped = first // g.block * g.block_stride if g.packing is None else 0
         words: list[Word] = [
-            x,
-            At(g, done * g_step * size),
-            At(dw.buffer, (dw.offset + done * lanes * dw.strides[1]) * size),
-            Scratch(scratch),
-            scratch,
-            0,
-            0,
-            Table(tuple(table)),
-            Table(unit),
+            At(x.buffer, x.origin * size),
+            At(g.buffer, (g.origin + skipped) * size),
+            At(dw.buffer, (dw.offset + first * dw.strides[1]) * size),
+            Scratch(sums + x_size + g_size),
+            sums + x_size + g_size,
+            sums,
+            sums + x_size,
+            Table(self._taps(x, g)),
+            Table(tuple(n for unit in units for n in unit)),
             Table(where),
             spec.groups,
-            channels,
-            part,
+            spec.in_features,
+            features,
             blocks,
-            tile_count,
-            count,
-            channels // x_block * x_step,
-            x_step,
-            features // g_block * g_step,
-            g_step,
+            tiles,
+            self.count,
+            spec.in_features // x.block * x.block_stride if direct else 0,
+            x.panel,
+            0 if g.packing else spec.out_features // g.block * g.block_stride,
+            g.panel,
+            self.lanes if g.packing else g.block_stride,
             *dw.strides[:3],
         ]
-        pixels = _steps(axes, 24 * 1024 // ((x_block + width) * dtype.itemsize))
-        for axis, step in zip(axes, pixels, strict=True):
-            words += axis.size, step, axis.x_step * axis.x_stride, axis.g_step * axis.g_stride
-        label = f"weight gradient, {rows}x{vectors} vectors"
-        macs = spec.macs // features * part
-        steps.append(Step(kernel, tuple(words), (dw.buffer,), label, macs))
-        done += part // lanes
-    return steps
+        for j, (axis, step) in enumerate(zip(axes, steps, strict=True)):
+            words += axis.size, step, axis.x_step * x.strides[j], axis.g_step * g.strides[j]
+        for operand, offset in ((x, 0), (g, first)):
+            if operand.packing:
+                words += offset, operand.channels, operand.block, operand.block_stride
+                words += self._positions(operand)
+        label = f"weight gradient in tiles of {rows} x {width}"
+        macs = spec.macs // spec.out_features * features
+        return Step(kernel, tuple(words), (dw.buffer,), label, macs)
+
+    def _operand(self, is_x: bool, width: int, steps: Sequence[int], direct: bool) -> Operand:
+        """x, or g."""
+        spec, axes = self.spec, self.axes
+        (buffer, block), positions = (
+            (self.x, self.x_positions) if is_x else (self.g, self.g_positions)
+        )
+        channels = spec.in_features if is_x else spec.out_features
+        origin = self.x_origin if is_x else self.g_origin
+        stride = block * positions
+        strides = tuple(a.x_stride if is_x else a.g_stride for a in axes)
+        if direct:
+            panel = stride * (1 if is_x else width // self.lanes)
+            packing = None
+        else:
+            packing = _packing(self.lanes, spec.groups, channels, block)
+            if packing == "planes" and strides[-1] != 1:
+                packing = "gather"
+            panel = width
+            packed: list[int] = []
+            for axis, step in zip(reversed(axes), reversed(steps), strict=True):
+                packed.insert(0, panel)
+                mult, size, shifts = self._reads(axis, is_x)
+                panel *= max(1, min(size, abs(mult) * (step - 1) + shifts[1] - shifts[0] + 1))
+            strides = tuple(packed)
+        return Operand(buffer, origin, channels, block, stride, packing, width, strides, panel)
+
+    @staticmethod
+    def _reads(axis: Axis, is_x: bool) -> tuple[int, int, tuple[int, int]]:
+        """(positions from pixel to pixel, positions, (least, largest) shift) of one operand."""
+        shifts = [t.x if is_x else t.g for t in axis.taps if t.stop > t.first] or [0]
+        mult, size = (axis.x_step, axis.x_size) if is_x else (axis.g_step, axis.g_size)
+        return mult, size, (min(shifts), max(shifts))
+
+    def _positions(self, operand: Operand) -> list[int]:
+        """The kernel's POSITIONS of each axis."""
+        words: list[int] = []
+        is_x = operand.buffer is self.x[0]
+        for axis, packed in zip(self.axes, operand.strides, strict=True):
+            mult, size, shifts = self._reads(axis, is_x)
+            words += mult, *shifts, size, axis.x_stride if is_x else axis.g_stride, packed
+        return words
+
+    def _taps(self, x: Operand, g: Operand) -> tuple[int, ...]:
+        """The kernel's `tap_table`."""
+        table: list[int] = []
+        for taps in product(*(axis.taps for axis in self.axes)):
+            table.append(sum(t.x * s for t, s in zip(taps, x.strides, strict=True)))
+            table.append(sum(t.g * s for t, s in zip(taps, g.strides, strict=True)))
+            for tap in taps:
+                table += tap.first, tap.stop
+        return tuple(table)
+
+    def _where(self) -> tuple[int, ...]:
+        """Where each tap stands in dw."""
+        sizes = (range(t.kernel_size) for t in self.spec.windows)
+        strides = self.dw.strides[3:]
+        return tuple(sum(i * s for i, s in zip(w, strides, strict=True)) for w in product(*sizes))

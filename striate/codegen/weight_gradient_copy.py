@@ -1,21 +1,183 @@
 """Copies around the weight gradient: operands into packed panels, and sums into dw.
 
-Sums stand as [rows, lanes of k], where a row is a (channel, tap) pair; dw wants each k's row:
-a transposition, by squares of one vector by one vector in registers where dw is contiguous.
+    panel: [positions of a block, lanes of channels], in the type that is computed in
+
+Lanes behind the last channel hold anything: what is computed from them is dropped.
+
+Sums stand as [rows, lanes of k], where a row is a (channel, tap) pair; dw wants each k's row: a
+transposition, by squares of one vector by one vector in registers where dw is contiguous.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from llvmlite import ir
 
-from striate.codegen.emitter import I32, I64, Emitter, Value, element, size_of, storage, vector
+from striate.codegen.emitter import (
+    I32,
+    I64,
+    Emitter,
+    Value,
+    element,
+    lanes_of,
+    size_of,
+    storage,
+    vector,
+)
 from striate.dtype import DType
 
-Packing = Literal["lanes", "parts", "planes"]
+# How channels stand in memory: b % lanes == 0 or all in one block; in blocks of 2, 4, 8 < lanes; or
+# each in a plane of its own. `gather`: planes whose rows are not contiguous.
+Packing = Literal["lanes", "parts", "planes", "gather"]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The positions [first, stop) of one axis, with elements from one to the next."""
+
+    first: Value
+    stop: Value
+    stride: Value
+    packed: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Channels to be packed.
+
+    Attributes:
+        dtype: as stored.
+        packing: how they stand in memory.
+        at: the address of position 0 of channel 0.
+        to: the address of the panel, where position (first, ...) goes.
+        vectors: how many vectors of channels the panel has.
+        channel, channels: the first of the panel, and the end of its group.
+        block, block_stride: channel c stands at c // block * block_stride + c % block.
+        part: lanes that are contiguous, where the packing is `parts`.
+    """
+
+    dtype: DType
+    packing: Packing
+    at: Value
+    to: Value
+    vectors: int
+    channel: Value
+    channels: Value
+    block: Value
+    block_stride: Value
+    part: int
+
+
+def pack(e: Emitter, panel: Panel, axes: Sequence[Range]) -> None:
+    """Copy a panel; writes up to a vector's number of positions behind it."""
+    one = element(panel.dtype)
+    lanes = e.target.vector_bytes // size_of(one)
+    step = lanes * panel.vectors
+    b, stored = e.b, storage(panel.dtype)
+
+    def source(channel: Value) -> Value:
+        """The address of position 0 of a channel, or of the last one."""
+        channel = e.smaller(channel, e.add(panel.channels, -1))
+        at = b.mul(b.sdiv(channel, panel.block), panel.block_stride)
+        return e.at(panel.at, e.add(at, b.srem(channel, panel.block)), stored)
+
+    def rows(v: int, at: int, to: Value, axes: Sequence[Range], body: Row) -> None:
+        """body(offset, address in the panel, innermost axis) for each row of the box."""
+        first, *inner = axes
+        if not inner:
+            body(at, e.at(to, v * lanes, one), first)
+            return
+
+        def row(i: Value) -> None:
+            down = e.mul(b.sub(i, first.first), first.packed)
+            rows(v, e.add(at, e.mul(i, first.stride)), e.at(to, down, one), inner, body)
+
+        e.each(first.first, first.stop, row)
+
+    for v in range(panel.vectors):
+        channel = e.add(panel.channel, v * lanes)
+        if panel.packing in ("planes", "gather"):
+            planes = [source(e.add(channel, i)) for i in range(lanes)]
+            body = _transposed(e, panel, planes, step)
+        else:
+            part = panel.part if panel.packing == "parts" else lanes
+            left = b.sub(panel.channels, channel)
+            parts = [source(e.add(channel, i)) for i in range(0, lanes, part)]
+            body = _gathered(e, panel, parts, left, step)
+        rows(v, 0, panel.to, axes, body)
+
+
+Row = Callable[[Any, Value, Range], None]
+
+
+def _transposed(e: Emitter, panel: Panel, planes: Sequence[Value], step: int) -> Row:
+    """A row of positions of `lanes` planes, by squares; `step` elements of the panel a position."""
+    stored, one, lanes = storage(panel.dtype), element(panel.dtype), len(planes)
+    vec = vector(stored, lanes)
+
+    def row(at: Value, to: Value, axis: Range) -> None:
+        def square(i: Value) -> None:
+            left = e.b.sub(axis.stop, i)
+            start = e.add(at, e.mul(i, axis.stride))
+            ps = [e.at(p, start, stored) for p in planes]
+            some = e.first_lanes(left, lanes)
+            if panel.packing == "gather":
+                loaded = [e.gather(p, axis.stride, some, vec) for p in ps]
+            else:
+                loaded = e.choose(
+                    e.b.icmp_signed(">=", left, e.index(lanes)),
+                    lambda: [e.load(p, vec) for p in ps],
+                    lambda: [e.load_masked(p, some, vec) for p in ps],
+                )
+            columns = transpose(e, [e.widen(x, panel.dtype) for x in loaded])
+            down = e.mul(e.b.sub(i, axis.first), step)
+            for j, column in enumerate(columns):
+                e.store(column, e.at(to, e.add(down, j * step), one))
+
+        e.each(axis.first, axis.stop, square, lanes)
+
+    return row
+
+
+def _gathered(e: Emitter, panel: Panel, parts: Sequence[Value], left: Value, step: int) -> Row:
+    """A row of positions whose channels stand in contiguous parts."""
+    stored, one = storage(panel.dtype), element(panel.dtype)
+    lanes = e.target.vector_bytes // size_of(one)
+    vec = vector(stored, lanes // len(parts))
+
+    def row(at: Value, to: Value, axis: Range) -> None:
+        def copy(load: Callable[[Value], Value]) -> None:
+            def position(i: Value) -> None:
+                start = e.add(at, e.mul(i, axis.stride))
+                pieces = [load(e.at(p, start, stored)) for p in parts]
+                while len(pieces) > 1:
+                    pieces = [_joined(e, *pieces[i : i + 2]) for i in range(0, len(pieces), 2)]
+                down = e.mul(e.b.sub(i, axis.first), step)
+                e.store(e.widen(pieces[0], panel.dtype), e.at(to, down, one))
+
+            e.each(axis.first, axis.stop, position)
+
+        if len(parts) > 1:
+            copy(lambda p: e.load(p, vec))
+            return
+        with e.either(e.b.icmp_signed(">=", left, e.index(lanes))) as (full, some):
+            with full:
+                copy(lambda p: e.load(p, vec))
+            with some:
+                mask = e.first_lanes(left, lanes)
+                copy(lambda p: e.load_masked(p, mask, vec))
+
+    return row
+
+
+def _joined(e: Emitter, x: Value, y: Value) -> Value:
+    """The lanes of x, then those of y."""
+    order = list(range(2 * lanes_of(x.type)))
+    return e.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), order))
 
 
 def transpose(e: Emitter, rows: Sequence[Value]) -> list[Value]:
@@ -60,7 +222,7 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
     lanes = e.target.vector_bytes // size_of(one)
     vec, b = vector(one, lanes), e.b
 
-    def square(j: Value, v: int) -> None:
+    def square(v: int, j: Value) -> None:
         rows = [
             e.at(sums.at, e.add(e.mul(e.add(j, i), sums.vectors), v), vec) for i in range(lanes)
         ]
@@ -79,7 +241,7 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
                     e.store_masked(value, p, e.first_lanes(left, lanes))
 
     for v in range(sums.vectors):
-        e.each(0, sums.rows, lambda j, v=v: square(j, v), lanes)
+        e.each(0, sums.rows, partial(square, v), lanes)
 
 
 def store_strided(

@@ -19,7 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from striate.codegen.emitter import I8, I64, Emitter, Value, element, size_of, storage, vector
-from striate.codegen.weight_gradient_copy import Packing, Sums, store_dense, store_strided
+from striate.codegen.weight_gradient_copy import (
+    Packing,
+    Panel,
+    Range,
+    Sums,
+    pack,
+    store_dense,
+    store_strided,
+)
 from striate.dtype import DType
 
 # The words, in order; then AXIS for each axis. Strides count elements.
@@ -40,15 +48,21 @@ WORDS = (
     "channel_blocks",
     "feature_tiles",
     "taps",
-    "x_group",
-    "x_block",  # distance of two blocks of `x_lanes` channels
+    "x_group",  # 0 if packed
+    "x_panel",  # distance of two blocks of `x_lanes` channels, packed or not
     "g_group",
+    "g_panel",  # distance of two tiles of features
     "g_vector",  # distance of two vectors of features
     "dw_group",
     "dw_feature",
     "dw_channel",
 )
 AXIS = ("size", "step", "x_step", "g_step")
+# Of each packed operand, x before g. Channel c of a group is number first + c of `channels`.
+SOURCE = ("first", "channels", "block", "block_stride")
+# Of each packed operand, for each axis: pixel m uses the positions mult * m + (low .. high) that
+# are inside of 0 .. size - 1.
+POSITIONS = ("mult", "low", "high", "size", "stride", "packed")
 UNIT_LIMIT = 64  # a team of more threads is served as one of this many
 
 
@@ -70,6 +84,7 @@ class WeightGradientKernel:
         rows, vectors: the register tile: channels, and vectors of features.
         x_lanes: channels that stand together in x, or in packed x; a multiple of `rows`.
         x_packing, g_packing: how an operand is copied into scratch first, or None.
+        x_part, g_part: contiguous channels of an operand whose packing is `parts`.
         dense: dw[k] is contiguous over (c, tap) for each k.
     """
 
@@ -80,6 +95,8 @@ class WeightGradientKernel:
     x_lanes: int
     x_packing: Packing | None = None
     g_packing: Packing | None = None
+    x_part: int = 0
+    g_part: int = 0
     dense: bool = True
 
     @property
@@ -105,19 +122,27 @@ class _Emission:
             name: e.pointer(i) if i < 4 or name.endswith("_table") else e.number(i)
             for i, name in enumerate(WORDS)
         }
-        self.axes = [
-            {n: e.number(len(WORDS) + j * len(AXIS) + i) for i, n in enumerate(AXIS)}
-            for j in range(kernel.axes)
-        ]
+        at = len(WORDS)
+
+        def group(names: tuple[str, ...]) -> dict[str, Value]:
+            nonlocal at
+            at += len(names)
+            return {n: e.number(at - len(names) + i) for i, n in enumerate(names)}
+
+        self.axes = [group(AXIS) for _ in range(kernel.axes)]
+        self.packed = {
+            name: (group(SOURCE), [group(POSITIONS) for _ in range(kernel.axes)])
+            for name, packing in (("x", kernel.x_packing), ("g", kernel.g_packing))
+            if packing
+        }
 
     def run(self) -> None:
         e, b, w = self.e, self.e.b, self.w
         row = e.mul(e.add(e.smaller(e.threads, UNIT_LIMIT), -1), 2)
         tiles, blocks = (self._entry("unit_table", e.add(row, i)) for i in range(2))
-        up = lambda n, d: b.sdiv(e.add(n, d, -1), d)  # noqa: E731
-        rows, columns = up(w["feature_tiles"], tiles), up(w["channel_blocks"], blocks)
-        own = e.mul(w["scratch_bytes"], e.thread)
-        self.sums = b.gep(w["scratch"], [own], source_etype=I8)
+        rows = b.sdiv(e.add(w["feature_tiles"], tiles, -1), tiles)
+        columns = b.sdiv(e.add(w["channel_blocks"], blocks, -1), blocks)
+        self.sums = e.at(w["scratch"], e.mul(w["scratch_bytes"], e.thread), I8)
         per_group = b.mul(rows, columns)
 
         def unit(u: Value) -> None:
@@ -143,13 +168,14 @@ class _Emission:
         zero = e.const(self.vec, 0)
         align = e.target.vector_bytes
         e.each(0, size, lambda i: e.store(zero, e.at(self.sums, i, self.vec), align))
-        x = e.at(w["x"], b.mul(group, w["x_group"]), self.one)
-        g = e.at(w["g"], b.mul(group, w["g_group"]), self.one)
 
         def block(bounds: list[Bounds]) -> None:
+            x = self._operand("x", group, c0, c1, bounds)
+            g = self._operand("g", group, k0, k1, bounds)
+
             def tile(k: Value, c: Value, tap: Value) -> None:
-                gk = e.at(g, b.mul(e.mul(k, self.kernel.vectors), w["g_vector"]), self.one)
-                xc = e.at(x, b.mul(c, w["x_block"]), self.one)
+                gk = e.at(g, b.mul(k, w["g_panel"]), self.one)
+                xc = e.at(x, b.mul(c, w["x_panel"]), self.one)
                 channel = e.mul(b.sub(c, c0), self.kernel.x_lanes)
                 row = e.add(b.mul(b.sub(k, k0), rows), b.mul(channel, w["taps"]), tap)
                 self._tap(xc, gk, tap, bounds, row)
@@ -194,6 +220,40 @@ class _Emission:
             self._blocks(body, [*bounds, Bounds(m, stop)])
 
         e.each(0, axis["size"], part, axis["step"])
+
+    def _operand(
+        self, name: str, group: Value, first: Value, stop: Value, bounds: Sequence[Bounds]
+    ) -> Value:
+        """Where pixel 0 of panel 0 of an operand stands, or would; panels first .. stop - 1 of the
+        block are there, packed if they have to be.
+        """
+        e, b, w, kernel = self.e, self.e.b, self.w, self.kernel
+        packing = kernel.x_packing if name == "x" else kernel.g_packing
+        if packing is None:
+            return e.at(w[name], b.mul(group, w[f"{name}_group"]), self.one)
+        source, positions = self.packed[name]
+        to = e.at(self.sums, w[f"{name}_packed"], I8)
+        width = kernel.x_lanes if name == "x" else self.width
+        axes, origin = [], e.mul(first, w[f"{name}_panel"])
+        for within, axis in zip(bounds, positions, strict=True):
+            ends = [b.mul(axis["mult"], m) for m in (within.first, e.add(within.stop, -1))]
+            low = e.larger(e.add(e.smaller(*ends), axis["low"]), 0)
+            high = e.smaller(e.add(e.larger(*ends), axis["high"], 1), axis["size"])
+            axes.append(Range(low, high, axis["stride"], axis["packed"]))
+            origin = e.add(origin, b.mul(low, axis["packed"]))
+        start = e.add(b.mul(group, source["channels"]), source["first"])
+
+        def panel(i: Value) -> None:
+            channel = e.add(start, e.mul(i, width))
+            p = e.at(to, b.mul(b.sub(i, first), w[f"{name}_panel"]), self.one)
+            end = b.mul(e.add(group, 1), source["channels"])
+            part = kernel.x_part if name == "x" else kernel.g_part
+            vectors = width // self.lanes
+            where = (w[name], p, vectors, channel, end, source["block"], source["block_stride"])
+            pack(e, Panel(kernel.dtype, packing, *where, part), axes)
+
+        e.each(first, stop, panel)
+        return e.at(to, b.sub(e.index(0), origin), self.one)
 
     def _tap(self, x: Value, g: Value, tap: Value, block: Sequence[Bounds], row: Value) -> None:
         """One tap of a block of channels: its sums over the pixels of the block join `sums`."""
