@@ -202,6 +202,10 @@ from striate.errors import (
 )
 from striate.ops.conv import ConvSpec as ConvSpec
 from striate.ops.window import Window as Window
+from striate.runtime.threads import (
+    get_num_threads as get_num_threads,
+    set_num_threads as set_num_threads,
+)
 
 if TYPE_CHECKING:
     from striate import (

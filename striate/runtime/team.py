@@ -34,6 +34,7 @@ __all__ = ["BARRIER", "SINGLE", "Program", "get_num_threads", "profile", "run"]
 
 _SLICE = 0.1  # seconds between looks at signals
 _SPIN = 50e-6  # seconds that are spun before parking: about what a wake-up takes
+_PUBLISHED, _NEXT = Word.PROFILE + 1, int(Word.NEXT)
 _Code = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -143,23 +144,15 @@ class _Crew:
         """Run the rows from `first` until all are done or the slice is over; the next row."""
         words = self.block.words
         self.runs += 1
-        words[Word.ROWS] = program.address
-        words[Word.COUNT] = program.count
-        words[Word.FIRST] = first
-        words[Word.THREADS] = min(threads, len(self.workers) + 1)
-        words[Word.RUN] = self.runs
-        words[Word.PROFILE] = ticks
-        words[Word.STOP] = -1
+        team = min(threads, len(self.workers) + 1)
+        words[:_PUBLISHED] = program.address, program.count, first, team, self.runs, ticks
         self.call(self.block.address, 0, 0)
-        following: int = words[Word.NEXT]
+        following: int = words[_NEXT]
         return following
 
     def quit(self) -> None:
         """End the workers; nobody may run the crew again."""
-        words = self.block.words
-        words[Word.ROWS] = 0
-        words[Word.THREADS] = len(self.workers) + 1
-        words[Word.RUN] = -1
+        self.block.words[:_PUBLISHED] = 0, 0, 0, len(self.workers) + 1, -1, 0
         self.call(self.block.address, 0, 0)
         for worker in self.workers:
             worker.join()

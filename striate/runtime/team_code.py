@@ -37,12 +37,12 @@ class Word(IntEnum):
     FIRST = 2
     THREADS = 3
     RUN = 4  # a number that no earlier run had
-    SLICE = 5  # ticks until thread 0 makes all leave at the next barrier
-    SPIN = 6  # ticks until who waits at a barrier parks
-    PATIENCE = 7  # ticks until who waits for a run parks
-    SLEEP = 8  # address of sleep(handle, -1, 0)
-    WAKE = 9  # address of wake(handle, 1, 0)
-    PROFILE = 10  # address of i64[count]: ticks are added; or 0
+    PROFILE = 5  # address of i64[count]: ticks are added; or 0
+    SLICE = 6  # ticks until thread 0 makes all leave at the next barrier
+    SPIN = 7  # ticks until who waits at a barrier parks
+    PATIENCE = 8  # ticks until who waits for a run parks
+    SLEEP = 9  # address of sleep(handle, -1, 0)
+    WAKE = 10  # address of wake(handle, 1, 0)
     NEXT = 11  # out: the first row that was not run
     TICKS = 12  # out: the clock at the end
     ARRIVED = LINE
@@ -261,12 +261,15 @@ class _Code:
         caller = self.is_(self.thread, "==", 0)
         seen = self.variable(0)
         with self.forever() as leave_if:
-            with self.e.when(b.not_(caller)):
-                self.wait(
-                    lambda: self.is_(self.observe(epoch), "!=", self.load(seen)),
-                    self.read(Word.PATIENCE),
-                )
-                b.store(self.observe(epoch), seen)
+            with self.e.either(caller) as (first, others):
+                with first:
+                    self.exchange(self.word(Word.STOP), -1)
+                with others:
+                    self.wait(
+                        lambda: self.is_(self.observe(epoch), "!=", self.load(seen)),
+                        self.read(Word.PATIENCE),
+                    )
+                    b.store(self.observe(epoch), seen)
             self.post()
             leave_if(self.is_(self.read(Word.ROWS), "==", 0))
             self.walk()

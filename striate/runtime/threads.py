@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index
+
 from striate.config import settings
 from striate.errors import RangeError
 from striate.target import cpu_count
@@ -13,11 +15,19 @@ def set_num_threads(n: int) -> None:
     """Use n threads from the next run on, in the whole process. Results do not depend on it.
 
     Raises:
+        TypeError: n is not an integer.
         RangeError: n is less than 1.
+
+    >>> before = get_num_threads()
+    >>> set_num_threads(3)
+    >>> get_num_threads()
+    3
+    >>> set_num_threads(before)
     """
-    if not isinstance(n, int) or n < 1:
-        raise RangeError(f"set_num_threads: the number must be an integer of at least 1, got {n!r}")
-    _chosen[:] = [n]
+    number = index(n)
+    if number < 1:
+        raise RangeError(f"set_num_threads: there must be at least 1 thread, got {number}")
+    _chosen[:] = [number]
 
 
 def get_num_threads() -> int:
