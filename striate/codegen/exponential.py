@@ -71,23 +71,25 @@ def _upper(e: Emitter, x: Value, y: Value) -> Value:
     return e.b.select(fits, y, e.b.fadd(x, e.const(x.type, inf)))
 
 
-def exp(e: Emitter, x: Value, decays: bool = False) -> Value:
-    """e^x; `decays` promises that x is not positive."""
+def exp(e: Emitter, x: Value, decays: bool = False, rest: Value | None = None) -> Value:
+    """e^(x + rest), where rest is at most an ulp of x; `decays` promises that x is not positive."""
     single = is_single(x)
     taylor = (*(_EXP_SINGLE if single else _EXP_DOUBLE), 1.0, 1.0)
-    least, largest = (e.const(x.type, v) for v in (_RANGE_SINGLE if single else _RANGE_DOUBLE))
+    least = e.const(x.type, (_RANGE_SINGLE if single else _RANGE_DOUBLE)[0])
     if has_scalef(e):  # whose results overflow and underflow as they should
         low, high = (e.const(x.type, v) for v in ((-120, 100) if single else (-800, 800)))
         x = e.b.select(e.b.fcmp_ordered("<", x, low), low, x)
         if not decays:
             x = e.b.select(e.b.fcmp_ordered(">", x, high), high, x)
         r, n, _ = _reduce(e, x)
+        r = r if rest is None else e.b.fadd(r, rest)
         return scalef(e, horner(e, r, taylor), n)
     r, _, bits = _reduce(e, x)
+    r = r if rest is None else e.b.fadd(r, rest)
     y = shift_exponent(e, horner(e, r, taylor), bits)
-    if decays:  # NaN too gives NaN: an exponent field of ones is not less than any number
-        return e.b.select(e.b.fcmp_unordered(">=", x, least), y, e.const(x.type, 0))
     y = e.b.select(e.b.fcmp_ordered("<", x, least), e.const(x.type, 0), y)
+    if decays:
+        return e.b.select(e.b.fcmp_unordered("uno", x, x), x, y)
     return _upper(e, x, y)
 
 
@@ -117,11 +119,12 @@ def tanh(e: Emitter, x: Value) -> Value:
     last = e.const(x.type, 9.5 if single else 20)  # where it is 1 to the last bit
     a = e.b.select(e.b.fcmp_ordered(">", a, last), last, a)
     t = _expm1(e, e.b.fadd(a, a))
-    two = e.const(x.type, 2)
-    y = e.b.fdiv(t, d := e.b.fadd(t, two))
-    if single:  # the rounding of t + 2 is worth a correction to first order (where d is about 2)
-        lost = e.b.fsub(t, e.b.fsub(d, two))
-        y = e.muladd(e.b.fmul(y, lost), e.const(x.type, -0.5), y)
+    d = e.b.fadd(t, e.const(x.type, 2))
+    y = e.b.fdiv(t, d)
+    if single:  # what the sum lost is worth a correction, with 1/d taken for 0.45 where it counts
+        lost = e.b.fsub(t, e.b.fsub(d, e.const(x.type, 2)))
+        better = e.muladd(e.b.fmul(y, lost), e.const(x.type, -0.45), y)
+        y = e.b.select(e.b.fcmp_ordered("<", t, e.const(x.type, 1)), better, y)
     return with_sign(e, y, x)
 
 
@@ -130,7 +133,12 @@ def sigmoid(e: Emitter, x: Value) -> Value:
     one = e.const(x.type, 1)
     t = exp(e, e.b.fneg(e.unary("fabs", x)), decays=True)
     upper = e.b.select(e.b.fcmp_ordered("<", x, e.const(x.type, 0)), t, one)
-    return e.b.fdiv(upper, e.b.fadd(one, t))
+    d = e.b.fadd(one, t)
+    y = e.b.fdiv(upper, d)
+    if is_single(x):  # what the sum lost is worth a correction, with 1/d taken for 3/4
+        lost = e.b.fsub(t, e.b.fsub(d, one))
+        y = e.muladd(e.b.fmul(y, lost), e.const(x.type, -0.75), y)
+    return y
 
 
 def _half_exp(e: Emitter, x: Value) -> Value:

@@ -18,6 +18,8 @@ from llvmlite import ir
 from striate.codegen.emitter import I1, I32, Emitter, Value, element, lanes_of, suffix, vector
 from striate.codegen.exponential import cosh, exp, expm1, sigmoid, sinh, tanh
 from striate.codegen.floats import is_negative, wide
+from striate.codegen.logarithm import acosh, asinh, atanh, log, log1p, log2, log10
+from striate.codegen.trigonometric import acos, asin, atan, atan2, cos, sin, tan
 from striate.dtype import DType, bfloat16, bool_, float64
 
 
@@ -267,4 +269,18 @@ POINTWISE: dict[str, Rule] = {
     "cosh": _rule(wide(cosh)),
     "tanh": _rule(tanh),
     "sigmoid": _rule(sigmoid),
+    "sin": _rule(wide(sin)),
+    "cos": _rule(wide(cos)),
+    "tan": _rule(wide(tan)),
+    "asin": _rule(wide(asin)),
+    "acos": _rule(wide(acos)),
+    "atan": _rule(wide(atan)),
+    "atan2": _rule(wide(atan2)),
+    "log": _rule(log),
+    "log1p": _rule(log1p),
+    "log2": _rule(wide(log2)),
+    "log10": _rule(wide(log10)),
+    "asinh": _rule(wide(asinh)),
+    "acosh": _rule(wide(acosh)),
+    "atanh": _rule(wide(atanh)),
 }
