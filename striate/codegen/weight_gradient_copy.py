@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 from llvmlite import ir
@@ -85,21 +84,21 @@ def pack(e: Emitter, panel: Panel, axes: Sequence[Range]) -> None:
         at = b.mul(b.sdiv(channel, panel.block), panel.block_stride)
         return e.at(panel.at, e.add(at, b.srem(channel, panel.block)), stored)
 
-    def rows(v: int, at: int, to: Value, axes: Sequence[Range], body: Row) -> None:
+    def rows(at: Any, to: Value, axes: Sequence[Range], body: Row) -> None:
         """body(offset, address in the panel, innermost axis) for each row of the box."""
         first, *inner = axes
         if not inner:
-            body(at, e.at(to, v * lanes, one), first)
+            body(at, to, first)
             return
 
         def row(i: Value) -> None:
             down = e.mul(b.sub(i, first.first), first.packed)
-            rows(v, e.add(at, e.mul(i, first.stride)), e.at(to, down, one), inner, body)
+            rows(e.add(at, e.mul(i, first.stride)), e.at(to, down, one), inner, body)
 
         e.each(first.first, first.stop, row)
 
-    for v in range(panel.vectors):
-        channel = e.add(panel.channel, v * lanes)
+    def pack_vector(v: Value) -> None:
+        channel = e.add(panel.channel, e.mul(v, lanes))
         if panel.packing in ("planes", "gather"):
             planes = [source(e.add(channel, i)) for i in range(lanes)]
             body = _transposed(e, panel, planes, step)
@@ -108,7 +107,9 @@ def pack(e: Emitter, panel: Panel, axes: Sequence[Range]) -> None:
             left = b.sub(panel.channels, channel)
             parts = [source(e.add(channel, i)) for i in range(0, lanes, part)]
             body = _gathered(e, panel, parts, left, step)
-        rows(v, 0, panel.to, axes, body)
+        rows(0, e.at(panel.to, e.mul(v, lanes), one), axes, body)
+
+    e.each(0, panel.vectors, pack_vector)
 
 
 Row = Callable[[Any, Value, Range], None]
@@ -222,7 +223,7 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
     lanes = e.target.vector_bytes // size_of(one)
     vec, b = vector(one, lanes), e.b
 
-    def square(v: int, j: Value) -> None:
+    def square(v: Value, j: Value) -> None:
         rows = [
             e.at(sums.at, e.add(e.mul(e.add(j, i), sums.vectors), v), vec) for i in range(lanes)
         ]
@@ -230,7 +231,7 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
         left = b.sub(sums.rows, j)
         whole = b.icmp_signed(">=", left, e.index(lanes))
         for i, column in enumerate(columns):
-            k = v * lanes + i
+            k = e.add(e.mul(v, lanes), i)
             inside = b.icmp_signed("<", e.add(sums.feature, k), sums.features)
             p = e.at(dw, e.add(e.mul(step, k), j), stored)
             value = e.narrow(column, sums.dtype)
@@ -240,8 +241,7 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
                 with part:
                     e.store_masked(value, p, e.first_lanes(left, lanes))
 
-    for v in range(sums.vectors):
-        e.each(0, sums.rows, partial(square, v), lanes)
+    e.each(0, sums.vectors, lambda v: e.each(0, sums.rows, lambda j: square(v, j), lanes))
 
 
 def store_strided(
