@@ -214,15 +214,23 @@ class Scatter:
         indices = e.at(e.pointer(1), e.mul(a, pitch), many)
         lanes = e.target.lanes(8 * size_of(wide))
 
-        def zero(i: Value) -> None:
-            row = e.at(sums, e.mul(i, line), wide)
-            _row(
-                e,
-                b0,
-                b1,
-                lanes,
-                lambda b, k: e.store(e.const(vector(wide, k), 0), e.at(row, b, wide)),
-            )
+        def zero(at: Value, to: Value, k: int) -> None:
+            e.store(e.const(vector(wide, k), 0), at)
+
+        def round_off(at: Value, to: Value, k: int) -> None:
+            e.store(e.narrow(e.load(at, vector(wide, k)), self.dtype), to)
+
+        def every(body: Callable[[Value, Value, int], object]) -> None:
+            """body(address of sums, of out, lanes) for all of [n0:n1, b0:b1]."""
+            if self.rows == "one":  # single elements are one row of n
+                _row(e, n0, n1, lanes, lambda i, k: body(e.at(sums, i, wide), e.at(out, i, one), k))
+                return
+
+            def row(i: Value) -> None:
+                at, to = e.at(sums, e.mul(i, line), wide), e.at(out, e.mul(i, inner), one)
+                _row(e, b0, b1, lanes, lambda b, k: body(e.at(at, b, wide), e.at(to, b, one), k))
+
+            e.each(n0, n1, row)
 
         def place(at: Value, b: Value, k: int, value: Value) -> None:
             to = e.at(e.at(sums, e.mul(at, line), wide), b, wide)
@@ -259,20 +267,10 @@ class Scatter:
 
             e.each(b0, b1, cell)
 
-        def finish(i: Value) -> None:
-            row = e.at(sums, e.mul(i, line), wide)
-            to = e.at(out, e.mul(i, inner), one)
-
-            def some(b: Value, k: int) -> None:
-                value = e.load(e.at(row, b, wide), vector(wide, k))
-                e.store(e.narrow(value, self.dtype), e.at(to, b, one))
-
-            _row(e, b0, b1, lanes, some)
-
-        e.each(n0, n1, zero)
+        every(zero)
         e.each(0, m, row)
         if rounded:
-            e.each(n0, n1, finish)
+            every(round_off)
 
     def place_of(self, e: Emitter, p: Value, n: Value) -> Value:
         """The index at p."""

@@ -94,7 +94,7 @@ def last_writer(
     m = index_type.shape[-1]
     rows = index_type.size // m
     small = rows == 1 or index_type.size < SMALL
-    owners = Scratch(_aligned(8 * max(1, size)))
+    owners = Scratch(aligned(8 * max(1, size)))
     words = (index, out, fault, owners, rows, size, m, owners.nbytes)
     kernel = LastWriter(index_type.dtype)
     return [Step(kernel, words, (out, fault), f"last_writer {index_type}", single=small)]
@@ -127,7 +127,8 @@ def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
     return prod(shape[:axis]), prod(shape[axis + 1 :])
 
 
-def _aligned(nbytes: int) -> int:
+def aligned(nbytes: int) -> int:
+    """The number of bytes, rounded up to a whole scratch region."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
@@ -184,7 +185,7 @@ def _scatter(
     grain = min(b, max(1, PIECE // dtype.itemsize))
     owned = a * -(-b // grain) < ROWS and dtype is not bfloat16
     kernel = Scatter(dtype, index_type.dtype, _rows(b, strides), owned, fault is not None)
-    sums = Scratch(_aligned(4 * n * grain if dtype is bfloat16 else 1))
+    sums = Scratch(aligned(4 * n * grain if dtype is bfloat16 else 1))
     places = (x, index, out, fault or 0, sums)
     words = (*places, a, n, m, b, *(strides or (m * b, b)), grain, sums.nbytes)
     small = a * max(m, n) * b < SMALL

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from math import prod
 
 from striate.codegen.extreme import power_of_two
-from striate.codegen.indexing import scatter_rows
-from striate.codegen.kernel import Buffer, Step, Word
+from striate.codegen.indexing import aligned, scatter_rows
+from striate.codegen.kernel import Buffer, Scratch, Step, Word
 from striate.codegen.ordering import comparable
 from striate.codegen.pool_gradient import MaxPoolGradient, tiles_of
 from striate.codegen.pool_window import MaxPool, axis_words
@@ -25,6 +25,8 @@ from striate.ops.window import Window
 
 SMALL = 1 << 13  # elements: too few to share
 UNROLLED = 5  # taps of the last axis, at most, that are not a loop
+LINE = 1 << 18  # bytes of scratch memory, at most, for which the outer axes are reduced first
+OVERHEAD = 4  # what that costs besides its comparisons, in such
 COVERS = 36  # windows of a place, at most, for which its gradient is gathered
 
 
@@ -151,6 +153,13 @@ def _pool(
     inside = last.interior()
     columns = block == 1
     limit = power_of_two(max(1, len(inside)) if columns else block)
+    wide = size >= 1 << 31 or dtype.bits == 64
+    elements = last.in_size * block
+    values = aligned(elements * dtype.itemsize)
+    held = values + (aligned(elements * (8 if wide else 4)) if index_bits else 0)
+    before = prod(w.kernel_size for w in windows[:-1])
+    apart = before * last.stride + last.kernel_size + OVERHEAD
+    separable = apart < before * last.kernel_size and held <= LINE
     kernel = MaxPool(
         dtype,
         limit,
@@ -161,16 +170,13 @@ def _pool(
         tile=1 if columns else min(4, power_of_two(max(1, len(inside)))),
         values=y is not None,
         index=index_bits,
-        wide=size >= 1 << 31 or dtype.bits == 64,
+        wide=wide,
+        separable=separable,
     )
+    line = Scratch(held if separable else 0)
+    numbers = (planes, block, inside.start, inside.stop)
     words: tuple[Word, ...] = (
-        x,
-        y or 0,
-        index or 0,
-        planes,
-        block,
-        inside.start,
-        inside.stop,
+        *(x, y or 0, index or 0, *numbers, line, held, values),
         *axis_words(windows),
     )
     written = tuple(b for b in (y, index) if b is not None)

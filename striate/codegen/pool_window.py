@@ -3,19 +3,25 @@
 Work is shared by rows of windows along the last axis. Windows of a row that touch no padding are
 taken in tiles (the last tile may overlap the one before: a choice can be made twice), the others
 one by one with bounds of their own.
+
+Large windows are separable: the outer axes are reduced first, for the whole row of elements, into
+a line of scratch memory, which the windows of the row share. The first of equal elements is then
+the one with the smallest position, not the one that comes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from llvmlite import ir
 
 from striate.codegen.elements import load_element, store_element
 from striate.codegen.emitter import (
+    I8,
     I32,
+    I64,
     Emitter,
     Index,
     Value,
@@ -23,9 +29,11 @@ from striate.codegen.emitter import (
     storage,
     vector,
 )
-from striate.codegen.ordering import load_strided, wins, worst
-from striate.dtype import DType
+from striate.codegen.ordering import load_strided, ties, wins, worst
+from striate.dtype import DType, int32, int64
 from striate.ops.window import Window
+
+STRIPE = 4  # vectors of a line that are reduced at once
 
 
 class Axis(NamedTuple):
@@ -106,7 +114,7 @@ def each_chunk(
 @dataclass(frozen=True)
 class MaxPool:
     """Words: x, y, index, planes, block, first and last + 1 of the windows of the last axis that
-    touch no padding, then `axis_words`.
+    touch no padding, scratch memory, its bytes a thread, of which bytes of values, `axis_words`.
 
     Attributes:
         dtype: of x, not bool.
@@ -118,6 +126,7 @@ class MaxPool:
         tile: windows at a time.
         values, index: what is written; indices have 32 or 64 bits, or 0.
         wide: positions are computed in 64 bits.
+        separable: the outer axes are reduced first.
     """
 
     dtype: DType
@@ -130,19 +139,22 @@ class MaxPool:
     values: bool
     index: int
     wide: bool
+    separable: bool
 
     @property
     def name(self) -> str:
         """As `max_pool_f32_block_3`."""
         kind = ("max" if self.values else "") + ("arg" if self.index else "")
+        kind = f"separable_{kind}" if self.separable else kind
         return f"{kind}_pool_{self.dtype.short}_{self.layout}_{self.taps or 'n'}"
 
     def emit(self, e: Emitter) -> None:
         """Rows of windows are shared."""
         bits = max(32, self.dtype.bits) if self.index or self.dtype.is_floating else self.dtype.bits
         bits = 64 if self.index and self.wide else bits
-        lanes = min(self.limit, e.target.lanes(bits))
-        every = axes(e, 7, self.rank)
+        most = e.target.lanes(bits)
+        lanes = min(self.limit, most)
+        every = axes(e, 10, self.rank)
         outer, last = every[:-1], every[-1]
         rows = e.number(3)
         for axis in outer:
@@ -160,6 +172,8 @@ class MaxPool:
             base = e.add(*(e.mul(s, a.pitch) for a, s in zip(outer, starts, strict=True)), 0)
             x = e.at(e.pointer(0), e.mul(e.mul(plane, plane_size), block), one)
             pool = _Row(self, e, x, every, ranges, base, e.mul(i, last.out), block)
+            if self.separable:
+                pool = pool.reduced(most)
             width = lanes if self.layout == "columns" else self.tile
             end = e.b.sub(stop, e.index(width))
 
@@ -192,6 +206,7 @@ class _Row:
         base: where the windows' first row begins in the plane, in positions; may be negative.
         to: where the row begins in y, in positions.
         block: channels in a block.
+        lines: if `x` is a line of maxima, the address of their first positions.
     """
 
     kernel: MaxPool
@@ -202,6 +217,52 @@ class _Row:
     base: Value
     to: Value
     block: Value
+    lines: Value | None = None
+
+    def reduced(self, lanes: int) -> _Row:
+        """The same windows on the line of maxima over the outer axes, which is made here:
+        x[*I, b] -> values, positions of the elements' rows [I, b] of the last axis.
+        """
+        e, k, last = self.e, self.kernel, self.axes[-1]
+        one, integer = storage(k.dtype), I64 if k.wide else I32
+        line = e.at(e.pointer(7), e.mul(e.thread, e.number(8)), I8)
+        lines = e.at(line, e.number(9), I8)
+        size = e.mul(last.size, self.block)
+        bounds = [*zip(self.axes, self.ranges, strict=False)]
+
+        def some(i: Value, width: int, count: int) -> None:
+            """`count` vectors of elements i, i + 1, .. of the line."""
+            starts = [e.add(i, width * n) for n in range(count)]
+            best = [e.const(vector(element(k.dtype), width), worst(k.dtype))] * count
+            if k.index:
+                first = self.base
+                for axis, (low, _) in bounds:
+                    first = e.add(first, e.mul(low, e.mul(axis.dilation, axis.pitch)))
+                best += [self.spread(first, width)] * count
+
+            def meet(axis: int, at: Value, best: list[Value]) -> list[Value]:
+                if axis == len(bounds):
+                    return self.better(starts, at, width, best, contiguous=True)
+                a, ends = bounds[axis]
+                pitch = e.mul(a.dilation, a.pitch)
+                return e.loop(
+                    *ends, 1, best, lambda tap, b: meet(axis + 1, e.add(at, e.mul(tap, pitch)), b)
+                )
+
+            best = meet(0, self.base, best)
+            for n in range(count):
+                at = e.add(i, width * n)
+                store_element(e, best[n], e.at(line, at, one), k.dtype)
+                if k.index:
+                    e.store(best[count + n], e.at(lines, at, integer))
+
+        stripe = lanes * STRIPE
+        striped = e.b.sub(size, e.b.urem(size, e.index(stripe)))
+        whole = e.b.sub(size, e.b.urem(size, e.index(lanes)))
+        e.each(0, striped, lambda i: some(i, lanes, STRIPE), stripe)
+        e.each(striped, whole, lambda i: some(i, lanes, 1), lanes)
+        e.each(whole, size, lambda i: some(i, 1, 1))
+        return replace(self, x=line, axes=[last], ranges=[], base=e.index(0), lines=lines)
 
     def chunks(self, lanes: int, body: Callable[[Index], object]) -> None:
         """body(first channel)."""
@@ -220,12 +281,15 @@ class _Row:
         origin = e.b.add(self.base, e.b.sub(e.b.mul(last.stride, o), last.pad))
         low, high = taps or (e.index(0), last.kernel)
         origins = [e.add(origin, e.mul(last.stride, t)) for t in range(tile)]
-        starts = [e.at(self.x, e.add(e.mul(i, self.block), c), one) for i in origins]
+        starts = [e.add(e.mul(i, self.block), c) for i in origins]
         offset = e.mul(low, last.dilation)
         for axis, (first, _) in zip(self.axes, self.ranges, strict=False):
             offset = e.add(offset, e.mul(first, e.mul(axis.dilation, axis.pitch)))
         best = [e.const(vector(element(k.dtype), lanes), worst(k.dtype))] * tile
-        if k.index:
+        if self.lines is not None and k.index:  # an element is at most as far as this
+            bits = 64 if k.wide else 32
+            best += [e.const(vector(ir.IntType(bits), lanes), (1 << (bits - 1)) - 1)] * tile
+        elif k.index:
             best += [self.spread(offset, lanes)] * tile
         bounds = [*self.ranges, (low, high)]
 
@@ -254,30 +318,47 @@ class _Row:
                 self.store_index(best[tile + t], origins[t], to, lanes)
 
     def better(
-        self, starts: Sequence[Value], offset: Value, lanes: int, best: list[Value]
+        self,
+        starts: Sequence[Value],
+        offset: Value,
+        lanes: int,
+        best: list[Value],
+        contiguous: bool = False,
     ) -> list[Value]:
-        """The best so far or the element at `offset` of each window."""
+        """The best so far or the element at `offset`, of windows that begin at elements `starts`;
+        the lanes are windows (or channels), or `contiguous` elements.
+        """
         e, k, tile = self.e, self.kernel, len(starts)
         values, places = best[:tile], best[tile:]
+        step = 1 if contiguous else k.step if k.layout == "columns" else 1
+        far = e.mul(offset, self.block)
         at = self.spread(offset, lanes) if k.index else None
         for t, start in enumerate(starts):
-            x = self.load(e.at(start, e.mul(offset, self.block), storage(k.dtype)), lanes)
+            i = e.add(start, far)
+            x = self.load(self.x, i, k.dtype, lanes, step)
             take = wins(e, k.dtype, x, values[t])
-            values[t] = e.b.select(take, x, values[t])
-            if k.index:
+            if k.index and self.lines is not None:
+                line = self.load(self.lines, i, int64 if k.wide else int32, lanes, step)
+                place = e.b.add(line, at)
+                sooner = e.b.icmp_signed("<", place, places[t])
+                take = e.b.or_(take, e.b.and_(ties(e, k.dtype, x, values[t]), sooner))
+                places[t] = e.b.select(take, place, places[t])
+            elif k.index:
                 places[t] = e.b.select(take, at, places[t])
+            values[t] = e.b.select(take, x, values[t])
         return values + places
 
-    def load(self, p: Value, lanes: int) -> Value:
-        """One element of each lane's window."""
-        e, k = self.e, self.kernel
-        if lanes == 1 or k.layout != "columns" or k.step == 1:
-            return load_element(e, p, k.dtype, lanes)
-        if k.step != 2:
-            return load_strided(e, p, k.dtype, lanes, self.axes[-1].stride)
+    def load(self, base: Value, i: Value, dtype: DType, lanes: int, step: int) -> Value:
+        """Elements i, i + step, .. after `base`; step 0 is the stride of the last axis."""
+        e = self.e
+        p = e.at(base, i, storage(dtype))
+        if lanes == 1 or step == 1:
+            return load_element(e, p, dtype, lanes)
+        if step != 2:
+            return load_strided(e, p, dtype, lanes, self.axes[-1].stride)
         # elements 0, 2, .., 2 * lanes - 2 and not one more
-        front = load_element(e, p, k.dtype, lanes)
-        back = load_element(e, e.at(p, lanes - 1, storage(k.dtype)), k.dtype, lanes)
+        front = load_element(e, p, dtype, lanes)
+        back = load_element(e, e.at(p, lanes - 1, storage(dtype)), dtype, lanes)
         even = [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)]
         return e.b.shuffle_vector(front, back, ir.Constant(ir.VectorType(I32, lanes), even))
 
