@@ -145,14 +145,14 @@ class _Crew:
         words = self.block.words
         self.runs += 1
         team = min(threads, len(self.workers) + 1)
-        words[:_PUBLISHED] = program.address, program.count, first, team, self.runs, ticks
+        words[:_PUBLISHED] = [program.address, program.count, first, team, self.runs, ticks]
         self.call(self.block.address, 0, 0)
         following: int = words[_NEXT]
         return following
 
     def quit(self) -> None:
         """End the workers; nobody may run the crew again."""
-        self.block.words[:_PUBLISHED] = 0, 0, 0, len(self.workers) + 1, -1, 0
+        self.block.words[:_PUBLISHED] = [0, 0, 0, len(self.workers) + 1, -1, 0]
         self.call(self.block.address, 0, 0)
         for worker in self.workers:
             worker.join()
