@@ -15,6 +15,7 @@ from llvmlite import ir
 from striate.codegen.emitter import (
     F32,
     F64,
+    I1,
     I8,
     I16,
     I32,
@@ -154,3 +155,41 @@ def wide(fn: Callable[..., Value]) -> Callable[..., Value]:
         return e.b.fptrunc(fn(e, *(e.b.fpext(x, double) for x in xs)), xs[0].type)
 
     return run
+
+
+# ---- two floats for one number -------------------------------------------------------------
+
+
+def halves(e: Emitter, x: Value) -> tuple[Value, Value]:
+    """x as a sum of two floats of at most half its bits (one more in the second)."""
+    precision = format_of(x).precision
+    bits = bits_of(e, x)
+    high = like(e, e.b.and_(bits, e.const(bits.type, -1 << (precision + 1) // 2)), x)
+    return high, e.b.fsub(x, high)
+
+
+def sum_of(e: Emitter, x: Value, y: Value) -> tuple[Value, Value]:
+    """x + y as a rounded sum and its error, for any sizes (Knuth)."""
+    b = e.b
+    total = b.fadd(x, y)
+    part = b.fsub(total, x)
+    return total, b.fadd(b.fsub(x, b.fsub(total, part)), b.fsub(y, part))
+
+
+def product_of(e: Emitter, x: Value, y: Value) -> tuple[Value, Value]:
+    """x * y as a rounded product and its error (Dekker, where nothing fuses)."""
+    b = e.b
+    p = b.fmul(x, y)
+    if e.target.name != "x86-64-v2":
+        return p, e.fma(x, y, b.fneg(p))
+    (u, u_low), (v, v_low) = halves(e, x), halves(e, y)
+    error = b.fsub(b.fmul(u, v), p)
+    for s, t in ((u, v_low), (u_low, v), (u_low, v_low)):
+        error = b.fadd(error, b.fmul(s, t))
+    return p, error
+
+
+def any_lane(e: Emitter, mask: Value) -> Value:
+    """Whether the mask is true in any lane."""
+    n = lanes_of(mask.type)
+    return mask if n == 1 else e.intrinsic(f"llvm.vector.reduce.or.v{n}i1", I1, mask)

@@ -15,10 +15,20 @@ from typing import Any
 
 from llvmlite import ir
 
+from striate.codegen.division import (
+    floor_divide,
+    remainder,
+    signed_floor_divide,
+    signed_remainder,
+    unsigned_floor_divide,
+    unsigned_remainder,
+)
 from striate.codegen.emitter import I1, I32, Emitter, Value, element, lanes_of, suffix, vector
+from striate.codegen.error_function import erf
 from striate.codegen.exponential import cosh, exp, expm1, sigmoid, sinh, tanh
 from striate.codegen.floats import is_negative, wide
 from striate.codegen.logarithm import acosh, asinh, atanh, log, log1p, log2, log10
+from striate.codegen.power import hypot, integer_power, power, signed_power
 from striate.codegen.trigonometric import acos, asin, atan, atan2, cos, sin, tan
 from striate.dtype import DType, bfloat16, bool_, float64
 
@@ -237,6 +247,8 @@ POINTWISE: dict[str, Rule] = {
     "divide": _rule(_build("fdiv")),
     "maximum": _by_kind(_extreme(">"), _binary("smax"), _binary("umax"), _build("or_")),
     "minimum": _by_kind(_extreme("<"), _binary("smin"), _binary("umin"), _build("and_")),
+    "floor_divide": _by_kind(floor_divide, signed_floor_divide, unsigned_floor_divide),
+    "remainder": _by_kind(remainder, signed_remainder, unsigned_remainder),
     "negative": _by_kind(_build("fneg"), _negative_integer),
     "equal": _compare("=="),
     "not_equal": _compare("!="),
@@ -269,6 +281,9 @@ POINTWISE: dict[str, Rule] = {
     "cosh": _rule(wide(cosh)),
     "tanh": _rule(tanh),
     "sigmoid": _rule(sigmoid),
+    "erf": _rule(erf),
+    "pow": _by_kind(power, signed_power, integer_power),
+    "hypot": _rule(wide(hypot)),
     "sin": _rule(wide(sin)),
     "cos": _rule(wide(cos)),
     "tan": _rule(wide(tan)),

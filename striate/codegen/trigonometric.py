@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from math import pi
 
-from striate.codegen.emitter import I1, Emitter, Value, lanes_of
-from striate.codegen.floats import horner, is_negative, round_by_magic, with_sign
+from striate.codegen.emitter import Emitter, Value
+from striate.codegen.floats import any_lane, horner, is_negative, round_by_magic, with_sign
 from striate.codegen.huge import reduce_huge
 
 # (sin(r) - r) / r^3 in r^2: error 3.6e-21; (cos(r) - 1 + r^2/2) / r^4 in r^2: error 7.7e-23
@@ -59,12 +59,6 @@ def _reduced(e: Emitter, x: Value) -> tuple[Value, Value]:
         any_lane(e, huge), lambda: reduce_huge(e, x, huge, r, bits), lambda: [r, bits]
     )
     return r, bits
-
-
-def any_lane(e: Emitter, mask: Value) -> Value:
-    """Whether the mask is true in any lane."""
-    n = lanes_of(mask.type)
-    return mask if n == 1 else e.intrinsic(f"llvm.vector.reduce.or.v{n}i1", I1, mask)
 
 
 def _sin_of(e: Emitter, r: Value) -> Value:
