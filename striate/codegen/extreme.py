@@ -21,7 +21,7 @@ from striate.dtype import DType
 from striate.ir.types import TensorType
 
 UNROLL = 4  # independent vectors: the latency of a comparison and a choice
-LONG = 128  # bytes of a row from which it is reduced along itself
+LONG = 128  # bytes of a row from which it is reduced along itself; twice that for positions
 SMALL = 1 << 14  # elements: too few to share
 Best = list[Value]  # [values] or [values, positions]
 
@@ -38,11 +38,12 @@ def extreme(op_name: str, x: Buffer, x_type: TensorType, out: Buffer) -> list[St
     rows, n, dtype = prod(x_type.shape[:-1]), x_type.shape[-1], comparable(x_type.dtype)
     if not rows:
         return []
-    across = n * dtype.itemsize < LONG
+    index = op_name.startswith("arg")
+    across = n * dtype.itemsize < (64 if rows < 8 else LONG << index)
     kernel = Extreme(
         dtype,
         largest=op_name.endswith("max"),
-        index=op_name.startswith("arg"),
+        index=index,
         limit=power_of_two(rows if across else n),
         across=across,
         wide=dtype.bits == 64 or n >= 1 << 31,

@@ -19,6 +19,7 @@ from llvmlite import ir
 
 from striate.codegen.elements import load_element, store_element
 from striate.codegen.emitter import (
+    I1,
     I8,
     I32,
     I64,
@@ -26,6 +27,7 @@ from striate.codegen.emitter import (
     Index,
     Value,
     element,
+    lanes_of,
     storage,
     vector,
 )
@@ -142,6 +144,11 @@ class MaxPool:
     separable: bool
 
     @property
+    def flagged(self) -> bool:
+        """Whether NaN is looked for apart from the maximum: half the comparisons."""
+        return self.dtype.is_floating and not self.index
+
+    @property
     def name(self) -> str:
         """As `max_pool_f32_block_3`."""
         kind = ("max" if self.values else "") + ("arg" if self.index else "")
@@ -233,16 +240,14 @@ class _Row:
         def some(i: Value, width: int, count: int) -> None:
             """`count` vectors of elements i, i + 1, .. of the line."""
             starts = [e.add(i, width * n) for n in range(count)]
-            best = [e.const(vector(element(k.dtype), width), worst(k.dtype))] * count
-            if k.index:
-                first = self.base
-                for axis, (low, _) in bounds:
-                    first = e.add(first, e.mul(low, e.mul(axis.dilation, axis.pitch)))
-                best += [self.spread(first, width)] * count
+            first = self.base
+            for axis, (low, _) in bounds:
+                first = e.add(first, e.mul(low, e.mul(axis.dilation, axis.pitch)))
+            best = self.begin(width, count, self.spread(first, width) if k.index else None)
 
             def meet(axis: int, at: Value, best: list[Value]) -> list[Value]:
                 if axis == len(bounds):
-                    return self.better(starts, at, width, best, contiguous=True)
+                    return self.better(starts, [at], width, best, contiguous=True)
                 a, ends = bounds[axis]
                 pitch = e.mul(a.dilation, a.pitch)
                 return e.loop(
@@ -252,7 +257,7 @@ class _Row:
             best = meet(0, self.base, best)
             for n in range(count):
                 at = e.add(i, width * n)
-                store_element(e, best[n], e.at(line, at, one), k.dtype)
+                store_element(e, self.value(best, n), e.at(line, at, one), k.dtype)
                 if k.index:
                     e.store(best[count + n], e.at(lines, at, integer))
 
@@ -285,23 +290,21 @@ class _Row:
         offset = e.mul(low, last.dilation)
         for axis, (first, _) in zip(self.axes, self.ranges, strict=False):
             offset = e.add(offset, e.mul(first, e.mul(axis.dilation, axis.pitch)))
-        best = [e.const(vector(element(k.dtype), lanes), worst(k.dtype))] * tile
-        if self.lines is not None and k.index:  # an element is at most as far as this
+        place = self.spread(offset, lanes) if k.index else None
+        if place is not None and self.lines is not None:  # later than any
             bits = 64 if k.wide else 32
-            best += [e.const(vector(ir.IntType(bits), lanes), (1 << (bits - 1)) - 1)] * tile
-        elif k.index:
-            best += [self.spread(offset, lanes)] * tile
+            place = e.const(place.type, (1 << (bits - 1)) - 1)
+        best = self.begin(lanes, tile, place)
         bounds = [*self.ranges, (low, high)]
 
         def meet(axis: int, offset: Value, best: list[Value]) -> list[Value]:
             if axis == len(bounds):
-                return self.better(starts, offset, lanes, best)
+                return self.better(starts, [offset], lanes, best)
             a = self.axes[axis]
             pitch = e.mul(a.dilation, a.pitch)
             if axis == len(bounds) - 1 and taps is None and k.taps:
-                for tap in range(k.taps):
-                    best = meet(axis + 1, e.add(offset, e.mul(pitch, tap)), best)
-                return best
+                offsets = [e.add(offset, e.mul(pitch, tap)) for tap in range(k.taps)]
+                return self.better(starts, offsets, lanes, best)
             return e.loop(
                 *bounds[axis],
                 1,
@@ -313,40 +316,74 @@ class _Row:
         for t in range(tile):
             to = e.add(e.mul(e.add(self.to, o, t), self.block), c)
             if k.values:
-                store_element(e, best[t], e.at(e.pointer(1), to, one), k.dtype)
+                store_element(e, self.value(best, t), e.at(e.pointer(1), to, one), k.dtype)
             if k.index:
                 self.store_index(best[tile + t], origins[t], to, lanes)
 
     def better(
         self,
         starts: Sequence[Value],
-        offset: Value,
+        offsets: Sequence[Value],
         lanes: int,
         best: list[Value],
         contiguous: bool = False,
     ) -> list[Value]:
-        """The best so far or the element at `offset`, of windows that begin at elements `starts`;
+        """The best so far or an element at `offsets`, of windows that begin at elements `starts`;
         the lanes are windows (or channels), or `contiguous` elements.
         """
         e, k, tile = self.e, self.kernel, len(starts)
-        values, places = best[:tile], best[tile:]
         step = 1 if contiguous else k.step if k.layout == "columns" else 1
-        far = e.mul(offset, self.block)
-        at = self.spread(offset, lanes) if k.index else None
-        for t, start in enumerate(starts):
-            i = e.add(start, far)
-            x = self.load(self.x, i, k.dtype, lanes, step)
-            take = wins(e, k.dtype, x, values[t])
-            if k.index and self.lines is not None:
-                line = self.load(self.lines, i, int64 if k.wide else int32, lanes, step)
-                place = e.b.add(line, at)
-                sooner = e.b.icmp_signed("<", place, places[t])
-                take = e.b.or_(take, e.b.and_(ties(e, k.dtype, x, values[t]), sooner))
-                places[t] = e.b.select(take, place, places[t])
-            elif k.index:
-                places[t] = e.b.select(take, at, places[t])
-            values[t] = e.b.select(take, x, values[t])
-        return values + places
+        best = [*best]
+        if k.flagged:
+            fars = [e.mul(offset, self.block) for offset in offsets]
+            for t, start in enumerate(starts):
+                xs = [self.load(self.x, e.add(start, far), k.dtype, lanes, step) for far in fars]
+                for x in xs:
+                    best[t] = e.b.select(e.b.fcmp_ordered(">", x, best[t]), x, best[t])
+                for n in range(0, len(xs), 2):  # one comparison finds NaN in both
+                    ordered = e.b.fcmp_ordered("ord", xs[n], xs[min(n + 1, len(xs) - 1)])
+                    best[tile + t] = e.b.and_(best[tile + t], self.flags(ordered))
+            return best
+        for offset in offsets:
+            far = e.mul(offset, self.block)
+            at = self.spread(offset, lanes) if k.index else None
+            for t, start in enumerate(starts):
+                i = e.add(start, far)
+                x = self.load(self.x, i, k.dtype, lanes, step)
+                take = wins(e, k.dtype, x, best[t])
+                if k.index:
+                    place = at
+                    if self.lines is not None:
+                        line = self.load(self.lines, i, int64 if k.wide else int32, lanes, step)
+                        place = e.b.add(line, at)
+                        sooner = e.b.icmp_signed("<", place, best[tile + t])
+                        take = e.b.or_(take, e.b.and_(ties(e, k.dtype, x, best[t]), sooner))
+                    best[tile + t] = e.b.select(take, place, best[tile + t])
+                best[t] = e.b.select(take, x, best[t])
+        return best
+
+    def flags(self, mask: Value) -> Value:
+        """A mask as it is carried: lanes of bits where the processor has no masks."""
+        if self.e.target.masks:
+            return mask
+        bits = 64 if self.kernel.dtype.bits == 64 else 32
+        return self.e.b.sext(mask, vector(ir.IntType(bits), lanes_of(mask.type)))
+
+    def begin(self, lanes: int, tile: int, place: Value | None) -> list[Value]:
+        """What any element replaces: the lowest value, and `place` or, of floats, no NaN seen."""
+        e, k = self.e, self.kernel
+        best = [e.const(vector(element(k.dtype), lanes), worst(k.dtype))] * tile
+        if k.flagged:
+            return best + [self.flags(e.const(vector(I1, lanes), 1))] * tile
+        return best if place is None else best + [place] * tile
+
+    def value(self, best: list[Value], t: int) -> Value:
+        """The maximum of window t."""
+        if not self.kernel.flagged:
+            return best[t]
+        e, flags = self.e, best[len(best) // 2 + t]
+        mask = flags if e.target.masks else e.b.icmp_signed("!=", flags, e.const(flags.type, 0))
+        return e.b.select(mask, best[t], e.const(best[t].type, float("nan")))
 
     def load(self, base: Value, i: Value, dtype: DType, lanes: int, step: int) -> Value:
         """Elements i, i + step, .. after `base`; step 0 is the stride of the last axis."""
