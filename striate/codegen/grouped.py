@@ -1,0 +1,202 @@
+"""Convolutions with few channels a group: which there are kernels for, and their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from striate.codegen.boxes import Operand, copy_step, dense_strides
+from striate.codegen.epilogue import Epilogue
+from striate.codegen.kernel import At, Buffer, Step, View, Word
+from striate.codegen.lane_conv import CHUNK, LaneConv
+from striate.codegen.phases import Dense
+from striate.dtype import DType, bfloat16
+from striate.ops.conv import ConvSpec
+from striate.ops.window import Window
+from striate.target import Target
+
+FEW = 8  # channels of a group, up to which they are lanes
+UNROLLED = 11  # taps of the last axis
+PHASES = 16
+STREAM = 1 << 23  # bytes of x and y from which on they are not kept in cache
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How channels stand in vectors.
+
+    Attributes:
+        lanes: output channels of a vector, a multiple of K.
+        x_lanes: input channels that they come from.
+    """
+
+    lanes: int
+    x_lanes: int
+
+
+def layout(
+    target: Target, spec: ConvSpec, dtype: DType, x_block: int, y_block: int
+) -> Layout | None:
+    """The widest vectors that hold whole groups and lie in one block of x and of y, or None."""
+    c, k = spec.in_features, spec.out_features
+    if not 0 < c <= FEW or not 0 < k <= FEW:
+        return None
+    full = target.lanes(32 if dtype is bfloat16 else dtype.bits)
+    whole = spec.groups * c % x_block == 0 and spec.groups * k % y_block == 0
+    for lanes in range(full, 0, -1):
+        x_lanes = lanes // k * c
+        if lanes % k or lanes & (lanes - 1) or x_lanes & (x_lanes - 1) or x_lanes > full:
+            continue
+        if whole and x_block % x_lanes == y_block % lanes == 0:
+            return Layout(lanes, x_lanes)
+    return None
+
+
+def _phases(window: Window) -> list[Dense]:
+    """The phases of an axis, those without taps included; they tile its outputs."""
+    found = []
+    for f in window.phases():
+        if f.window is not None:
+            found.append(Dense.of(f))
+        else:
+            outputs = len(range(*f.out.indices(window.out_size)))
+            found.append(Dense(f.out.start, f.out.step or 1, outputs, 0, 0, 0, 1, 1, 0))
+    return found
+
+
+def grouped_supports(
+    target: Target, spec: ConvSpec, dtype: DType, x_block: int, y_block: int
+) -> bool:
+    """Whether there is a kernel: float, spatial axes, at most 8 channels a group in and out, whole
+    groups in the blocks, no negative stride, few phases.
+    """
+    if not dtype.is_floating or not spec.windows:
+        return False
+    if layout(target, spec, dtype, x_block, y_block) is None:
+        return False
+    if prod(min(abs(t.lhs_dilation), t.out_size) for t in spec.windows) > PHASES:
+        return False
+    return all(f.stride > 0 for t in spec.windows for f in _phases(t))
+
+
+def _tile(target: Target, outputs: int, weights: int) -> int:
+    """Outputs of a tile: as even tiles as registers allow, which hold the sums and, where they
+    take not more than half, the weights of a tap row.
+    """
+    free = target.registers - 4
+    free -= weights if weights <= free // 2 else 2
+    most = min(free, target.registers // 2 - 2)
+    return -(-outputs // -(-outputs // max(1, most)))
+
+
+def _unrolled(taps: int) -> int:
+    """Taps that are unrolled: all if they are few, else a divisor."""
+    if taps <= UNROLLED:
+        return max(1, taps)
+    return next(d for d in range(UNROLLED, 0, -1) if taps % d == 0)
+
+
+def line_strides(sizes: Sequence[int], block: int) -> list[int]:
+    """Elements between neighbours along each spatial axis of a blocked layout."""
+    return [n * block for n in dense_strides(sizes)]
+
+
+def axis_words(
+    phases: Sequence[Dense], windows: Sequence[Window], x: list[int], w: list[int], y: list[int]
+) -> Iterator[Word]:
+    """The words of `lane_conv.Axis`, for strides per axis of x, of all taps, and of all outputs."""
+    for f, t, xs, ws, ys in zip(phases, windows, x, w, y, strict=True):
+        yield from (t.in_size, f.outputs, f.taps, f.stride, f.dilation, f.pad)
+        yield from (xs, f.tap_step * ws, f.step * ys)
+
+
+def is_uniform(shape: Sequence[int], view: View) -> bool:
+    """Whether all elements of a view are one."""
+    return all(n == 1 or s == 0 for n, s in zip(shape, view.strides, strict=True))
+
+
+def pack_lanes(spec: ConvSpec, dtype: DType, w: View, lanes: int) -> tuple[View, list[Step]]:
+    """Weights [G, K, C, *W] at any strides as a new buffer [G*K/lanes, *W, C, lanes]."""
+    k, taps = spec.out_features, [t.kernel_size for t in spec.windows]
+    groups = lanes // k
+    wg, wk, wc, *ws = w.strides
+    shape = (spec.groups // groups, *taps, spec.in_features, groups, k)
+    packed = View(Buffer(prod(shape) * dtype.itemsize, "packed weights"), 0, dense_strides(shape))
+    source = View(w.buffer, w.offset, (groups * wg, *ws, wc, wg, wk))
+    return packed, copy_step(shape, Operand(dtype, source), Operand(dtype, packed))
+
+
+def grouped_conv(
+    target: Target,
+    spec: ConvSpec,
+    dtype: DType,
+    x: Buffer,
+    x_block: int,
+    w: View,
+    y: Buffer,
+    y_block: int,
+    epilogue: Epilogue | None = None,
+    operands: Sequence[Buffer] = (),
+) -> list[Step]:
+    """y[N, G*K/y_block, *O, y_block] = epilogue(conv(x[N, G*C/x_block, *I, x_block], w)).
+
+    Args:
+        target, spec, dtype, x_block, y_block: as `grouped_supports` accepts them.
+        x, y: dense buffers.
+        w: over [G, K, C, *W], any strides; one number for all (strides of 0) is fastest.
+        epilogue, operands: what is done before y is stored, and with what.
+    """
+    lay = layout(target, spec, dtype, x_block, y_block)
+    assert lay is not None
+    if 0 in spec.out_shape:
+        return []
+    result = epilogue.result if epilogue else dtype
+    uniform = is_uniform(spec.rhs_shape, w)
+    steps: list[Step] = []
+    vector = 0
+    ws = [0] * len(spec.windows)
+    start: Word = At(w.buffer, w.offset * dtype.itemsize)
+    if not uniform and 0 not in spec.rhs_shape:
+        packed, steps = pack_lanes(spec, dtype, w, lay.lanes)
+        vector, *ws = packed.strides[: 1 + len(ws)]
+        start = packed.buffer
+    inputs, outputs = ([*s[3:]] for s in (spec.lhs_shape, spec.out_shape))
+    xs, ys = line_strides(inputs, x_block), line_strides(outputs, y_block)
+    x_plane, y_plane = prod(inputs), prod(outputs)
+    moved = prod(spec.lhs_shape) * dtype.itemsize + prod(spec.out_shape) * result.itemsize
+    groups = spec.in_features, spec.out_features
+    for phases in product(*(_phases(t) for t in spec.windows)):
+        last = phases[-1]
+        taps = _unrolled(last.taps)
+        outs = min(last.outputs, CHUNK * target.registers) if last.outputs else 1
+        kernel = LaneConv(
+            dtype=dtype,
+            rank=len(phases),
+            lanes=lay.lanes,
+            blocks=(x_block, y_block),
+            groups=groups,
+            cols=_tile(target, outs, taps * groups[0]),
+            taps=taps,
+            stride=last.stride,
+            dilation=last.dilation,
+            dilated=any(f.dilation != 1 for f in phases[:-1]),
+            uniform=uniform,
+            stream=moved >= STREAM,
+            epilogue=epilogue,
+        )
+        first_tap = sum(f.tap_first * s for f, s in zip(phases, ws, strict=True))
+        weights = At(start.buffer, start.offset) if isinstance(start, At) else start
+        if first_tap:
+            assert isinstance(start, Buffer)
+            weights = At(start, first_tap * dtype.itemsize)
+        first = sum(f.first * s for f, s in zip(phases, ys, strict=True))
+        words: list[Word] = [x, weights, y, spec.batch, spec.groups * groups[1] // lay.lanes]
+        words += [spec.groups * groups[0] * x_plane, spec.groups * groups[1] * y_plane]
+        words += [x_plane * x_block, y_plane * y_block, vector, first]
+        words += [*axis_words(phases, spec.windows, xs, ws, ys), *operands]
+        macs = prod(f.outputs * f.taps for f in phases) * spec.batch * spec.groups * prod(groups)
+        single = macs < 1 << 14
+        steps.append(Step(kernel, tuple(words), (y,), kernel.name, macs, single))
+    return steps
