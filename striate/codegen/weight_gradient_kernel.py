@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from striate.codegen.emitter import I8, I64, Emitter, Value, element, size_of, storage, vector
+from llvmlite import ir
+
+from striate.codegen.emitter import I1, I8, I64, Emitter, Value, element, size_of, storage, vector
 from striate.codegen.weight_gradient_copy import (
     Packing,
     Panel,
@@ -72,6 +74,20 @@ class Bounds:
 
     first: Value
     stop: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is brought into L2 while a block of channels and a tap are summed.
+
+    Attributes:
+        x, g: elements from here to what is wanted next of x and g.
+        part: how many such (channels, tap) came before this one with these features.
+    """
+
+    x: Value
+    g: Value
+    part: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +188,19 @@ class _Emission:
         def block(bounds: list[Bounds]) -> None:
             x = self._operand("x", group, c0, c1, bounds)
             g = self._operand("g", group, k0, k1, bounds)
+            ahead = self._following(bounds)
 
             def tile(k: Value, c: Value, tap: Value) -> None:
                 gk = e.at(g, b.mul(k, w["g_panel"]), self.one)
                 xc = e.at(x, b.mul(c, w["x_panel"]), self.one)
                 channel = e.mul(b.sub(c, c0), self.kernel.x_lanes)
                 row = e.add(b.mul(b.sub(k, k0), rows), b.mul(channel, w["taps"]), tap)
-                self._tap(xc, gk, tap, bounds, row)
+                last = b.icmp_signed("==", e.add(k, 1), k1)
+                turn = e.mul(b.sub(k0, k), w["g_panel"])
+                g_ahead = b.select(last, b.add(turn, ahead["g"]), w["g_panel"])
+                x_ahead = b.select(last, ahead["x"], e.index(0))
+                part = e.add(b.mul(b.sub(c, c0), w["taps"]), tap)
+                self._tap(xc, gk, tap, bounds, row, Ahead(x_ahead, g_ahead, part))
 
             e.each(
                 k0,
@@ -221,6 +243,19 @@ class _Emission:
 
         e.each(0, axis["size"], part, axis["step"])
 
+    def _following(self, bounds: Sequence[Bounds]) -> dict[str, Value]:
+        """Elements of x and of g from this block of pixels to the next one."""
+        e, b = self.e, self.e.b
+        found = {"x": e.index(0), "g": e.index(0)}
+        carry: Value = ir.Constant(I1, 1)  # all inner axes are at their end
+        for within, axis in zip(reversed(bounds), reversed(self.axes), strict=True):
+            more = b.icmp_signed("<", within.stop, axis["size"])
+            move = b.select(more, axis["step"], e.mul(within.first, -1))
+            move = b.select(carry, move, e.index(0))
+            carry = b.and_(carry, b.not_(more))
+            found = {n: e.add(d, b.mul(move, axis[f"{n}_step"])) for n, d in found.items()}
+        return found
+
     def _operand(
         self, name: str, group: Value, first: Value, stop: Value, bounds: Sequence[Bounds]
     ) -> Value:
@@ -255,9 +290,17 @@ class _Emission:
         e.each(first, stop, panel)
         return e.at(to, b.sub(e.index(0), origin), self.one)
 
-    def _tap(self, x: Value, g: Value, tap: Value, block: Sequence[Bounds], row: Value) -> None:
+    def _tap(
+        self,
+        x: Value,
+        g: Value,
+        tap: Value,
+        block: Sequence[Bounds],
+        row: Value,
+        ahead: Ahead,
+    ) -> None:
         """One tap of a block of channels: its sums over the pixels of the block join `sums`."""
-        e, kernel = self.e, self.kernel
+        e, b, kernel = self.e, self.e.b, self.kernel
         at = e.mul(tap, 2 + 2 * kernel.axes)
         x = e.at(x, self._entry("tap_table", at), self.one)
         g = e.at(g, self._entry("tap_table", e.add(at, 1)), self.one)
@@ -266,12 +309,19 @@ class _Emission:
             first = self._entry("tap_table", e.add(at, 2 + 2 * j))
             stop = self._entry("tap_table", e.add(at, 3 + 2 * j))
             bounds.append(Bounds(e.larger(first, within.first), e.smaller(stop, within.stop)))
-        rows = kernel.rows
+        rows, parts = kernel.rows, kernel.x_lanes // kernel.rows
 
         def tile(i: Value) -> None:
             zeros = [e.const(self.vec, 0)] * (rows * kernel.vectors)
-            sums = self._pixels(e.at(x, i, self.one), g, bounds, zeros)
-            top = e.mul(e.add(row, e.mul(i, self.w["taps"])), kernel.vectors)
+            of_x = b.and_(b.icmp_signed("==", tap, e.index(0)), b.icmp_signed("==", i, e.index(0)))
+            turn = e.smaller(e.add(e.mul(ahead.part, parts - 1), i), kernel.vectors - 1)
+            x_next = e.at(x, ahead.x, self.one)
+            g_next = e.at(g, e.add(ahead.g, b.mul(turn, self.w["g_vector"])), self.one)
+            fetch = b.select(of_x, x_next, g_next)
+            steps = [b.select(of_x, a["x_step"], a["g_step"]) for a in self.axes]
+            first = e.at(x, e.mul(i, rows), self.one)
+            sums = self._pixels([first, g, fetch], bounds, steps, zeros)
+            top = e.mul(e.add(row, e.mul(i, e.mul(self.w["taps"], rows))), kernel.vectors)
             down = e.mul(self.w["taps"], kernel.vectors)
             for r in range(rows):
                 for v in range(kernel.vectors):
@@ -280,34 +330,39 @@ class _Emission:
                     new = e.b.fadd(old, sums[r * kernel.vectors + v])
                     e.store(new, p, e.target.vector_bytes)
 
-        e.each(0, kernel.x_lanes, tile, rows)
+        e.each(0, parts, tile)
 
     def _pixels(
-        self, x: Value, g: Value, bounds: Sequence[Bounds], sums: list[Value]
+        self,
+        at: Sequence[Value],
+        bounds: Sequence[Bounds],
+        fetch_steps: Sequence[Value],
+        sums: list[Value],
     ) -> list[Value]:
-        """The sums, and the products of all pixels in the bounds added to them, in order."""
+        """The sums, and the products of all pixels in the bounds added to them, in order; `at` are
+        the addresses of x, of g, and of what is fetched for later.
+        """
         e = self.e
         axis = self.axes[len(self.axes) - len(bounds)]
         first, stop = bounds[0].first, bounds[0].stop
+        steps = (axis["x_step"], axis["g_step"], fetch_steps[0])
 
-        def at(p: Value, m: Value, step: Value) -> Value:
-            return e.at(p, e.mul(m, step), self.one)
+        def moved(at: Sequence[Value], m: Value) -> list[Value]:
+            return [e.at(p, e.mul(m, s), self.one) for p, s in zip(at, steps, strict=True)]
 
         if len(bounds) > 1:
 
             def row(m: Value, sums: list[Value]) -> list[Value]:
-                inner = (at(x, m, axis["x_step"]), at(g, m, axis["g_step"]))
-                return self._pixels(*inner, bounds[1:], sums)
+                return self._pixels(moved(at, m), bounds[1:], fetch_steps[1:], sums)
 
             return e.loop(first, stop, 1, sums, row)
 
         def pixel(m: Value, carried: list[Value]) -> list[Value]:
-            xp, gp, *acc = carried
-            new = self._products(xp, gp, acc)
-            return [at(xp, 1, axis["x_step"]), at(gp, 1, axis["g_step"]), *new]
+            here, acc = carried[:3], carried[3:]
+            e.prefetch(here[2], 2)
+            return [*moved(here, 1), *self._products(here[0], here[1], acc)]
 
-        begin = [at(x, first, axis["x_step"]), at(g, first, axis["g_step"])]
-        return e.loop(first, stop, 1, [*begin, *sums], pixel)[2:]
+        return e.loop(first, stop, 1, [*moved(at, first), *sums], pixel)[3:]
 
     def _products(self, x: Value, g: Value, acc: list[Value]) -> list[Value]:
         """One pixel: acc[r, v] + x[r] * g[v]."""
