@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from striate.codegen.dense_geometry import Part
 from striate.codegen.dense_kernel import DenseKernel
 from striate.codegen.dense_plan import Channels, Plan, dense_supports, granule, plan_dense
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step, Table, View, Word
-from striate.codegen.pack import PACK_WORDS, WeightPack
+from striate.codegen.weight_pack import NO_SOURCE, Rows, WeightPack, rows_of
 from striate.codegen.words import arranged
 from striate.dtype import DType, compute_dtype
 from striate.ops.conv import ConvSpec
@@ -64,24 +63,6 @@ def _panels(spec: ConvSpec, plan: Plan) -> int:
     return -(-spec.out_features // (plan.nr * plan.lanes))
 
 
-def _taps(part: Part) -> int:
-    return prod(len(t) for t in part.taps)
-
-
-def _regions(spec: ConvSpec, dtype: DType, x_block: int, plans: Sequence[Plan]) -> list[Region]:
-    channels = Channels.of(spec.in_features, x_block)
-    blocks = channels.blocks * channels.subs
-    itemsize = compute_dtype(dtype).itemsize
-    regions, offset = [], 0
-    for plan in plans:
-        pieces = spec.groups * _panels(spec, plan) * blocks if plan.part.live else 0
-        piece = _taps(plan.part) * channels.size * plan.nr * plan.lanes * itemsize
-        flags = offset + _up(pieces * piece)
-        regions.append(Region(plan.nr, offset, flags, pieces))
-        offset = flags + _up(8 * pieces)
-    return regions
-
-
 def pack_weights(
     target: Target,
     spec: ConvSpec,
@@ -92,38 +73,57 @@ def pack_weights(
 ) -> tuple[Packed, list[Step]]:
     """Weights [G, K, C, *W] at any strides, as panels; the steps write a new buffer."""
     channels = Channels.of(spec.in_features, x_block)
-    plans = plan_dense(target, spec, dtype, x_block, y_block)
-    regions = _regions(spec, dtype, x_block, plans)
-    nbytes = max((r.flags + _up(8 * r.flag_count) for r in regions), default=0)
-    packed = Packed(Buffer(nbytes, "packed weights"), tuple(regions))
-    steps = []
-    for plan, region in zip(plans, regions, strict=True):
-        if not region.flag_count:
+    itemsize = compute_dtype(dtype).itemsize
+    regions, chunks, offset = [], [], 0
+    for plan in plan_dense(target, spec, dtype, x_block, y_block):
+        if not plan.part.live or not spec.in_features:
+            regions.append(Region(plan.nr, offset, offset, 0))
             continue
-        strides = w.strides[3:]
-        offsets = tuple(
-            sum(k * s for k, s in zip(taps, strides, strict=True))
-            for taps in product(*plan.part.taps)
-        )
-        words: dict[str, Word] = {
-            "w": At(w.buffer, w.offset * dtype.itemsize),
-            "out": At(packed.buffer, region.offset),
-            "flags": At(packed.buffer, region.flags),
-            "groups": spec.groups,
-            "panels": _panels(spec, plan),
-            "blocks": channels.blocks,
-            "subs": channels.subs,
-            "taps": len(offsets),
-            "tap_offsets": Table(offsets),
-            "features": spec.out_features,
-            "x_block": x_block,
-            "group_step": w.strides[0],
-            "feature_step": w.strides[1],
-            "channel_step": w.strides[2],
+        per_axis = [
+            [k * s for k in taps] for taps, s in zip(plan.part.taps, w.strides[3:], strict=True)
+        ]
+        offsets = [sum(t) for t in product(*per_axis)]
+        rows = rows_of(channels, x_block, offsets, w.strides[2], w.strides[1], plan.lanes)
+        panels = spec.groups * _panels(spec, plan)
+        nbytes = panels * rows.chunks * rows.count * plan.nr * plan.lanes * itemsize
+        flags = offset + _up(nbytes)
+        regions.append(Region(plan.nr, offset, flags, panels * rows.chunks))
+        chunks.append((regions[-1], plan, rows))
+        offset = flags + _up(8 * panels * rows.chunks)
+    packed = Packed(Buffer(offset, "packed weights"), tuple(regions))
+    return packed, [_pack(spec, dtype, w, packed.buffer, *piece) for piece in chunks]
+
+
+def _pack(
+    spec: ConvSpec, dtype: DType, w: View, out: Buffer, region: Region, plan: Plan, rows: Rows
+) -> Step:
+    """The step that packs the weights of one part."""
+    words: dict[str, Word] = {
+        "w": At(w.buffer, w.offset * dtype.itemsize),
+        "out": At(out, region.offset),
+        "flags": At(out, region.flags),
+        "groups": spec.groups,
+        "panels": _panels(spec, plan),
+        "chunks": rows.chunks,
+        "vectors": plan.nr,
+        "features": spec.out_features,
+        "rows": rows.count,
+        "group_step": w.strides[0],
+        "feature_step": w.strides[1],
+        "chunk_step": rows.channels * w.strides[2],
+    }
+    if rows.mode == "lines":
+        words |= {
+            "lines": len(rows.starts),
+            "starts": Table(rows.starts),
+            "sizes": Table(rows.sizes),
+            "length": rows.length,
+            "targets": Table(rows.targets),
         }
-        kernel = WeightPack(dtype, channels.size, channels.tail, plan.nr)
-        steps.append(Step(kernel, arranged(PACK_WORDS, words), (packed.buffer,), "pack weights"))
-    return packed, steps
+    else:
+        words["sources"] = Table(tuple(NO_SOURCE if s is None else s for s in rows.sources))
+    kernel = WeightPack(dtype, rows.mode, rows.padded)
+    return Step(kernel, arranged(kernel.words, words), (out,), kernel.name)
 
 
 def dense_conv(
@@ -205,6 +205,7 @@ def _step(
     mask = blocks * plan.positions * channels.size
     scratch = 0 if plan.direct else _up((mask + padded * plan.positions) * computed.itemsize)
     block, lanes = granule(y_block, spec.out_features, plan.lanes)
+    run = _run_offsets(plan)
     kernel = DenseKernel(
         dtype,
         plan.mr,
@@ -218,6 +219,7 @@ def _step(
         padded,
         block,
         lanes,
+        lanes == 1 and run == tuple(range(len(run))),
         spec.out_features % (plan.nr * plan.lanes) != 0,
         epilogue,
     )
@@ -234,7 +236,7 @@ def _step(
         "entry_count": len(entries),
         "mask_entries": Table(tuple(taps)),
         "taps": len(taps),
-        "y_run": Table(_run_offsets(plan)),
+        "y_run": Table(run),
         "groups": spec.groups,
         "features": spec.out_features,
         "panels": _panels(spec, plan),

@@ -1,6 +1,6 @@
 """The dense contraction: pack a tile of x, run all panels of w over it.
 
-    y[p, k] = sum over entries (channel block, tap) and channels c of  x[p + entry, c] * w[entry, c, k]
+    y[p, k] = sum over entries (channel block, tap) and c of  x[p + entry, c] * w[entry, c, k]
 
 The register tile is MR pixels x NR vectors of output channels. A run-time table gives the address
 of every entry relative to the pixel, so one kernel serves every rank, kernel size, dilation, flip
@@ -15,54 +15,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from llvmlite import ir
 
-from striate.codegen.emitter import I32, I64, Emitter, Index, Value, element, storage, vector
+from striate.codegen.emitter import I1, I32, I64, Emitter, Index, Value, element, storage, vector
 from striate.codegen.epilogue import Epilogue, Operands, store_lanes
 from striate.codegen.pack import TilePack, pack_area
+from striate.codegen.transposition import transposed
 from striate.codegen.words import Words
 from striate.dtype import DType
 
-BASE = [
-    "x",
-    "w",
-    "y",
-    "scratch",
-    "scratch_each",
-    "flags",
-    "mask",
-    "entries",
-    "entry_count",
-    "mask_entries",
-    "taps",
-    "y_run",
-    "groups",
-    "features",
-    "panels",
-    "panel_size",
-    "x_group",
-    "x_block",
-    "blocks",
-    "subs",
-    "block_pitch",
-    "y_group",
-    "y_block",
-    "flag_count",
-]
-AXIS = [
-    "out",
-    "tiles",
-    "in",
-    "stride",
-    "x_step",
-    "y_step",
-    "planes",
-    "plane_pitch",
-    "pitch",
-    "extra",
-    "offsets",
-]
+_BASE = (
+    "x w y scratch scratch_each flags mask entries entry_count mask_entries taps y_run groups "
+    "features panels panel_size x_group x_block blocks subs block_pitch y_group y_block flag_count"
+)
+_AXIS = "out tiles in stride x_step y_step planes plane_pitch pitch extra offsets"
 
 
 @dataclass(frozen=True)
@@ -80,6 +48,7 @@ class DenseKernel:
         packed: whether x is packed; else entries are offsets in x itself.
         padded: whether a tap may see padding.
         y_block, granule: the block of y (0: all channels side by side), lanes of one store.
+        along: whether neighbouring pixels of a run are neighbours in y.
         ragged: the last panel has fewer channels.
         epilogue: what is stored of a sum.
     """
@@ -96,6 +65,7 @@ class DenseKernel:
     padded: bool
     y_block: int
     granule: int
+    along: bool
     ragged: bool
     epilogue: Epilogue | None = None
 
@@ -109,8 +79,8 @@ class DenseKernel:
         """What the words are."""
         operands = self.epilogue.kinds if self.epilogue else ()
         return (
-            *BASE,
-            *(f"{name}{j}" for j in range(self.axes) for name in AXIS),
+            *_BASE.split(),
+            *(f"{name}{j}" for j in range(self.axes) for name in _AXIS.split()),
             *(f"operand{i}" for i in range(len(operands))),
         )
 
@@ -326,6 +296,9 @@ class Dense:
     def store(self, sums: list[list[Value]], q: Value, y: Value, g: Value, p: Value) -> None:
         """Sums [m][NR] of the pixels q, q + 1, ... to y, through the epilogue."""
         e, k, n = self.e, self.k, self.n
+        if k.along and len(sums) > 1:
+            self.store_along(sums, e.add(y, q), g, p)
+            return
         run = n.pointer("y_run")
         places = [e.add(y, e.load(e.at(run, e.add(q, m), I64), I64)) for m in range(len(sums))]
         first = e.mul(p, self.width)
@@ -353,6 +326,34 @@ class Dense:
                     with e.when(e.b.icmp_signed(">", left, e.index(0))):
                         pixels(None)
 
+    def store_along(self, sums: list[list[Value]], y: Value, g: Value, p: Value) -> None:
+        """The same where pixels are neighbours in y and channels are not: sums are transposed."""
+        e, k, n = self.e, self.k, self.n
+        features, v = n.number("features"), self.lanes
+        for j, m in product(range(k.nr), range(0, len(sums), v)):
+            column = [row[j] for row in sums[m : m + v]]
+            mask = None
+            if len(column) < v:
+                mask = ir.Constant(ir.VectorType(I1, v), [i < len(column) for i in range(v)])
+                column += [e.const(self.wide, 0)] * (v - len(column))
+            for i, value in enumerate(transposed(e, column)):
+                channel = e.add(e.mul(p, self.width), j * v + i)
+
+                def pixels(channel: Value = channel, value: Value = value, m: int = m) -> None:
+                    offset = e.add(y, m, self.channel_offset(channel))
+                    fixed = None
+                    if self.operands:
+                        whole = e.add(e.mul(g, features), channel)
+                        ones = self.operands.at_channel(whole, 1, None)
+                        fixed = [one and e.splat(one, v) for one in ones]
+                    self.write(value, offset, fixed, mask)  # noqa: B023
+
+                if k.ragged:
+                    with e.when(e.b.icmp_signed("<", channel, features)):
+                        pixels()
+                else:
+                    pixels()
+
     def channel_offset(self, channel: Value) -> Value:
         """Where in y a channel of a group stands."""
         e, block = self.e, self.k.y_block
@@ -375,8 +376,9 @@ class Dense:
     def write(
         self, value: Value, offset: Index, fixed: list[Value | None] | None, mask: Value | None
     ) -> None:
-        e, k = self.e, self.k
+        """Store the lanes of one value, from element `offset` of y."""
+        e = self.e
         if self.operands and fixed is not None:
-            value = self.operands.apply(value, fixed, offset, k.granule, mask)
+            value = self.operands.apply(value, fixed, offset, mask)
         place = e.at(self.n.pointer("y"), offset, storage(self.y_dtype))
         store_lanes(e, value, place, self.y_dtype, mask)

@@ -18,6 +18,8 @@ from striate.target import Target
 
 PARTS = 64  # more phases than this are refused
 BLOCK = 16  # channels of a packed block at most: what the micro-kernel unrolls
+LATENCY = 4.0  # cycles of an FMA
+STREAM = 160.0  # bytes of weights whose way from L2 costs a cycle
 COPY = 2.0  # cycles to pack one position of one channel block
 PIECES = 24  # shares of work that are wanted for several threads
 
@@ -90,15 +92,15 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int, float]]:
     """(MR, NR, cycles per channel) of the tiles that fit the registers.
 
     Two FMAs and two loads a cycle; a tile needs MR*NR sums, NR weights, and one pixel in all
-    lanes (without FMA a product, too).
+    lanes (without FMA a product, too). Every channel streams NR vectors of weights.
     """
     spare = 1 if target.name != "x86-64-v2" else 2
     for nr in range(1, 7):
         for mr in range(1, 29):
             if mr * nr + nr + spare <= target.registers - (target.registers == 32):
-                loads = mr + nr
-                latency = 4.0
-                yield mr, nr, max(mr * nr / 2 + loads / 32, loads / 2, latency)
+                loads, stream = mr + nr, nr * target.vector_bytes
+                cycles = max(mr * nr / 2, loads / 2, LATENCY)
+                yield mr, nr, cycles + loads / 32 + stream / STREAM
 
 
 def _fits(axes: tuple[Axis, ...], channels: Channels, x_block: int, widened: bool) -> bool:
@@ -189,13 +191,15 @@ def plan_part(target: Target, part: Part, spec: ConvSpec, dtype: DType, x_block:
         tiles = _cut(axes, run, depth, budget, min(whole, 64), pieces)
         shortest = axes[run].out_size // tiles[run] * prod(a.out_size for a in axes[run + 1 :])
         layout = tuple(_layout(axes, run, tiles))
-        packed = 0 if direct else _volume(axes, run, tiles) * prod(tiles) * max(1, blocks)
+        volume = _volume(axes, run, tiles)
+        packed = 0 if direct else volume * prod(tiles) * max(1, blocks)
+        spill = 1.0 + 0.3 * (volume * depth > budget) + 0.7 * (volume * depth > 2 * budget)
         pack = packed * (COPY if channels.size > 1 else 1.0)
         for mr, nr, cycles in register_tiles(target):
             if mr > shortest or nr > vectors:
                 continue
             calls = _work(axes, run, tiles, mr) * -(-vectors // nr) * spec.groups
-            cost = calls * (entries * cycles + mr * nr + 30) + pack * spec.groups
+            cost = spill * (calls * (entries * cycles + mr * nr + 30) + pack * spec.groups)
             if best is None or cost < best[0]:
                 best = cost, Plan(part, mr, nr, lanes, run, tuple(tiles), layout, direct)
     assert best is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from striate.codegen.emitter import Emitter, Index, Value, storage, vector
+from striate.codegen.emitter import Emitter, Index, Value, lanes_of, storage, vector
 from striate.codegen.expression import Expression
 from striate.dtype import DType
 
@@ -78,12 +78,11 @@ class Operands:
         return found
 
     def apply(
-        self, acc: Value, fixed: list[Value | None], offset: Index, lanes: int, mask: Value | None
+        self, acc: Value, fixed: list[Value | None], offset: Index, mask: Value | None
     ) -> Value:
         """The result for an accumulator whose first lane is element `offset` of y."""
-        e, values = self.e, [acc]
-        for value, dtype, p in zip(fixed, self.epilogue.dtypes, self.pointers, strict=True):
-            if value is None:
-                value = load_lanes(e, e.at(p, offset, storage(dtype)), dtype, lanes, mask)
-            values.append(value)
+        e, values, lanes = self.e, [acc], lanes_of(acc.type)
+        for known, dtype, p in zip(fixed, self.epilogue.dtypes, self.pointers, strict=True):
+            place = e.at(p, offset, storage(dtype))
+            values.append(load_lanes(e, place, dtype, lanes, mask) if known is None else known)
         return self.epilogue.expression.emit(e, values)[0]

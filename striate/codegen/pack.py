@@ -1,16 +1,11 @@
-"""Packing: a tile of x with its padding, and weights as a stream.
+"""Packing of a tile of x, with its padding: a copy, in which bfloat16 becomes float32.
 
-    x -> [block][plane, ...][position, ...][c]          zeros where there is no input
-    w -> [group][panel][block][tap][c][NR*V]            zeros where there is no channel
-
-Both are copies (bfloat16 becomes float32). While weights are packed, one flag per piece of work
-records whether a weight is not finite.
+x -> [channel block][plane, ...][position, ...][c]          zeros where there is no input
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from striate.codegen.emitter import I64, Emitter, Index, Value, element, storage, vector
 from striate.codegen.epilogue import load_lanes
@@ -142,110 +137,3 @@ class TilePack:
             e.each(high, count, lambda l: clear(e.add(base, l)))
 
         level(0, 0, 0, e.b.icmp_unsigned("==", e.index(0), e.index(0)))
-
-
-PACK_WORDS = tuple(
-    [
-        "w",
-        "out",
-        "flags",
-        "groups",
-        "panels",
-        "blocks",
-        "subs",
-        "taps",
-        "tap_offsets",
-        "features",
-        "x_block",
-        "group_step",
-        "feature_step",
-        "channel_step",
-    ]
-)
-
-
-@dataclass(frozen=True)
-class WeightPack:
-    """w[G, K, C, *W] at any strides -> [group][panel][block][tap][c][NR*V].
-
-    Attributes:
-        dtype: of w; bfloat16 is widened to float32.
-        block, tail: channels of a packed block; of the last sub-block of x, 0 if it is full.
-        nr: vectors of output channels in a panel.
-    """
-
-    dtype: DType
-    block: int
-    tail: int
-    nr: int
-
-    @property
-    def name(self) -> str:
-        """`pack_weights_f32_16x2`"""
-        return f"pack_weights_{self.dtype.short}_{self.block}x{self.nr}"
-
-    def emit(self, e: Emitter) -> None:
-        """A piece of work is one channel block of one panel."""
-        n = Words(e, PACK_WORDS)
-        scalar, stored = element(self.dtype), storage(self.dtype)
-        lanes = e.target.vector_bytes * 8 // (64 if self.dtype.bits == 64 else 32)
-        wide = vector(scalar, lanes)
-        panels, blocks, subs = n.number("panels"), n.number("blocks"), n.number("subs")
-        taps, step = n.number("taps"), n.number("feature_step")
-        width = self.nr * lanes
-        first, last = e.share(e.mul(e.mul(n.number("groups"), panels), e.mul(blocks, subs)))
-
-        def piece(item: Value) -> None:
-            gp, cb = (f(item, e.mul(blocks, subs)) for f in (e.b.udiv, e.b.urem))
-            g, p = e.b.udiv(gp, panels), e.b.urem(gp, panels)
-            i, sub = e.b.udiv(cb, subs), e.b.urem(cb, subs)
-            channel = e.add(e.mul(i, n.number("x_block")), e.mul(sub, self.block))
-            begin = e.mul(p, width)
-            source = e.add(
-                e.mul(g, n.number("group_step")),
-                e.mul(begin, step),
-                e.mul(channel, n.number("channel_step")),
-            )
-            size = e.index(self.block)
-            if self.tail:
-                full = e.b.icmp_signed("<", sub, e.b.sub(subs, e.index(1)))
-                size = e.b.select(full, size, e.index(self.tail))
-            out = e.at(n.pointer("out"), e.mul(item, e.mul(taps, self.block * width)), scalar)
-
-            def row(t: Value, c: Value, bad: list[Value]) -> list[Value]:
-                tap = e.load(e.at(n.pointer("tap_offsets"), t, I64), I64)
-                start = e.add(source, tap, e.mul(c, n.number("channel_step")))
-                to = e.at(out, e.mul(e.add(e.mul(t, self.block), c), width), scalar)
-                new = []
-                for j in range(self.nr):
-                    left = e.b.sub(n.number("features"), e.add(begin, j * lanes))
-                    left = e.b.select(e.b.icmp_signed("<", c, size), left, e.index(0))
-                    p = e.at(n.pointer("w"), e.add(start, e.mul(step, j * lanes)), stored)
-                    value = self.gathered(e, p, step, left, lanes)
-                    e.store(value, e.at(to, j * lanes, scalar), e.target.vector_bytes)
-                    zero = e.b.fmul(value, e.const(wide, 0))  # NaN if it is not finite
-                    new.append(e.b.fadd(bad[j], zero))
-                return new
-
-            bad = e.loop(
-                0,
-                taps,
-                1,
-                [e.const(wide, 0)] * self.nr,
-                lambda t, bad: e.loop(0, self.block, 1, bad, lambda c, bad: row(t, c, bad)),
-            )
-            total = bad[0]
-            for other in bad[1:]:
-                total = e.b.fadd(total, other)
-            found = e.b.fcmp_unordered("uno", total, total)
-            bits = e.b.sext(found, vector(I64, lanes))
-            flag = e.intrinsic(f"llvm.vector.reduce.or.v{lanes}i64", I64, bits)
-            e.store(flag, e.at(n.pointer("flags"), item, I64))
-
-        e.each(first, last, piece)
-
-    def gathered(self, e: Emitter, p: Value, step: Value, left: Value, lanes: int) -> Value:
-        """`lanes` weights, `step` elements apart; zeros beyond the first `left`."""
-        stored = storage(self.dtype)
-        mask = e.first_lanes(left, lanes)
-        return e.widen(e.gather(p, step, mask, vector(stored, lanes)), self.dtype)
