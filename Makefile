@@ -5,6 +5,8 @@
 #   WORKERS=...         the number of test processes (0: none but pytest's own)
 #   TORCH_PIP_ARGS=...  more arguments for installing PyTorch, such as an index that has CPU builds only:
 #                       TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+#   SUITE=...           benchmarks to run: layers, weak, nets, train, compile (else all)
+#   BENCH_ARGS=...      more arguments for them: BENCH_ARGS="--quick --only resnet50 --threads 1"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -12,9 +14,12 @@
 
 VENV := .venv
 VENV_TORCH := .venv-torch
+VENV_BENCH := .venv-bench
 TORCH_VERSION ?= 2.13.0
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
+SUITE ?=
+BENCH_ARGS ?=
 WORKERS ?= auto --maxprocesses 4
 
 ifeq ($(OS),Windows_NT)
@@ -26,13 +31,15 @@ endif
 export PYTHON
 PY := $(VENV)/$(BIN)/python
 PY_TORCH := $(VENV_TORCH)/$(BIN)/python
+PY_BENCH := $(VENV_BENCH)/$(BIN)/python
 STAMP := $(VENV)/.ready
 STAMP_TORCH := $(VENV_TORCH)/.ready
+STAMP_BENCH := $(VENV_BENCH)/.peers
 
 # One BLAS thread: the test processes already share the cores, and some tests time or count threads.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test test-slow test-torch check format wheel clean
+.PHONY: help demo test test-slow test-torch bench check format wheel clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,6 +49,16 @@ $(STAMP): pyproject.toml tools/setup_env.sh
 
 $(STAMP_TORCH): pyproject.toml tools/setup_env.sh
 	@sh tools/setup_env.sh $(VENV_TORCH) $(BIN) "torch==$(TORCH_VERSION)" $(TORCH_PIP_ARGS)
+
+# A peer that cannot be installed here is no error: its rows in the results say so.
+$(STAMP_BENCH): pyproject.toml tools/setup_env.sh bench/peers.txt
+	@sh tools/setup_env.sh $(VENV_BENCH) $(BIN) "torch==$(TORCH_VERSION)" $(TORCH_PIP_ARGS) \
+	  || sh tools/setup_env.sh $(VENV_BENCH) $(BIN)
+	@grep -v '^#' bench/peers.txt | while read -r peer; do \
+	  $(PY_BENCH) -m pip install --quiet --disable-pip-version-check "$$peer" \
+	    || echo "$$peer cannot be installed here"; \
+	done
+	@touch $@
 
 demo: $(STAMP) ## the main job from end to end; writes demo/
 	$(PY) -m striate.demo
@@ -54,6 +71,9 @@ test-slow: $(STAMP) ## the long tests
 
 test-torch: $(STAMP_TORCH) ## the comparisons with PyTorch, in an environment of their own
 	$(PYTEST) $(PY_TORCH) -m pytest -m torch $(PYTEST_ARGS) tests/torch
+
+bench: $(STAMP_BENCH) ## benchmarks beside PyTorch and others: SUITE=layers BENCH_ARGS=--quick
+	$(PY_BENCH) -m bench $(SUITE) $(BENCH_ARGS)
 
 check: $(STAMP) ## formatting, lint, types, layers, sizes of files
 	$(PY) -m ruff format --check .
@@ -70,6 +90,6 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean: ## remove the environments, the caches and what commands wrote
-	rm -rf $(VENV) $(VENV).lock $(VENV_TORCH) $(VENV_TORCH).lock
+	rm -rf $(VENV) $(VENV).lock $(VENV_TORCH) $(VENV_TORCH).lock $(VENV_BENCH) $(VENV_BENCH).lock
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find striate tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find striate tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -41,15 +41,14 @@ def _contenders(layer: Layer, direction: str, threads: int) -> Iterator[Contende
     yield Contender(OURS, lambda: _striate(layer, direction))
     yield Contender("torch", lambda: _torch(layer, direction, False), _from_torch)
     if layer.ndim > 1:
-        yield Contender(
-            "torch channels_last", lambda: _torch(layer, direction, True), _from_torch
-        )
+        yield Contender("torch channels_last", lambda: _torch(layer, direction, True), _from_torch)
     if direction == "forward":
-        if not layer.transposed and layer.ndim == 2 and layer.dtype == "float32":
+        plain = layer.ndim == 2 and layer.dtype == "float32" and not layer.transposed
+        if plain:
             yield Contender("torch prepacked", lambda: _torch_prepacked(layer), _from_torch)
         for name, engine in (("onnxruntime", onnxruntime), ("openvino", openvino)):
             yield Contender(name, lambda engine=engine: _engine(layer, engine, threads))  # type: ignore[misc]
-        if layer.batch == 1 and layer.ndim == 2 and layer.dtype == "float32":
+        if plain and layer.batch == 1:
             yield Contender("ncnn", lambda: _ncnn(layer, threads))
     yield Contender("jax", lambda: _jax(layer, direction))
 
@@ -177,5 +176,3 @@ def _jax(layer: Layer, direction: str) -> Call:
     else:
         call = _on(jax.jit(lambda g, x: jax.vjp(lambda w: f(x, w), w)[1](g)[0]), g, x)
     return lambda: jax.block_until_ready(call())
-
-

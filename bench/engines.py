@@ -5,7 +5,10 @@ Each function turns a model into a call of no arguments for one input. Threads a
 
 from __future__ import annotations
 
+import logging
+import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -60,9 +63,12 @@ def onnx_of_network(net: Any, x: Any) -> bytes:
     """A PyTorch module, exported in evaluation mode."""
     torch = need("torch")
     need("onnx"), need("onnxscript")
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
         path = Path(directory) / "net.onnx"
         torch.onnx.export(net, (x,), str(path), dynamo=True, external_data=False, verbose=False)
+        logging.disable(logging.NOTSET)
         return path.read_bytes()
 
 
@@ -160,8 +166,11 @@ def ncnn_network(net: Any, x: Any, threads: int) -> Call:
         raise Unavailable("ncnn: one sample at a time")
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "net.pt"
-        with torch.no_grad():
-            pnnx.export(net, str(path), x, check_trace=False, fp16=False)
+        torch.jit.trace(net, x, check_trace=False).save(str(path))
+        shape = f"inputshape=[{','.join(map(str, x.shape))}]"
+        subprocess.run(
+            [pnnx.EXEC_PATH, str(path), shape, "fp16=0"], check=True, capture_output=True
+        )
         ncnn, target = _ncnn_net(threads)
         files = [str(path.with_suffix(f".ncnn.{s}")) for s in ("param", "bin")]
         if target.load_param(files[0]) or target.load_model(files[1]):

@@ -134,9 +134,9 @@ def parse(table: str, text: str, ndim: int) -> Layer:
         return numbers * (ndim // len(numbers))
 
     given = {m[1]: m[2] for m in words if m}
-    unknown = set(given) - set("kspdogxntf")
+    unknown = {k for k, v in given.items() if k not in "kspdogxntf" or (v is None) != (k == "t")}
     if unknown:
-        raise ValueError(f"{table}: unknown words {sorted(unknown)} in {text!r}")
+        raise ValueError(f"{table}: wrong words {sorted(unknown)} in {text!r}")
     return Layer(
         table,
         text,
@@ -248,7 +248,7 @@ TABLES = {
         32@16000 -> 32 k2 n4
         32@16000 -> 32 k2 d16 n4
         32@16000 -> 32 k2 d512 n4
-        512@812 -> 512 k1
+        512@812 -> 512 k1 n4
         64@16000 -> 128 k3 d8 p8 n4
         """),
     "audio_transposed": (1, """

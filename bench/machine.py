@@ -41,19 +41,6 @@ CHAINS = 12  # more than latency times ports
 COPY_BYTES = 256 << 20
 
 
-def pin(threads: int) -> None:
-    """Give this process the first `threads` of its processors, and say so to every peer.
-
-    Call it before PyTorch, NumPy's BLAS and the like are imported: they read it then.
-    """
-    for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "STRIATE"):
-        os.environ[f"{name}_NUM_THREADS"] = str(threads)
-    os.environ["STRIATE_THREADS"] = str(threads)
-    if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[:threads])
-
-
 # ---- what it is ----------------------------------------------------------------------------
 
 
@@ -95,6 +82,14 @@ def _versions() -> str:
     return ", ".join(found)
 
 
+def _load() -> str:
+    """How busy the machine is with other work; more than a little spoils the numbers."""
+    if not hasattr(os, "getloadavg"):
+        return "unknown"
+    busy = os.getloadavg()[0]
+    return f"{busy:.1f}{' (BUSY: take no number from this run)' if busy > 0.7 else ''}"
+
+
 def describe(threads: int) -> dict[str, str]:
     """What a reader must know to judge the numbers, by name."""
     return {
@@ -105,6 +100,7 @@ def describe(threads: int) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, {platform.libc_ver()[0]} "
         f"{platform.libc_ver()[1]}",
         "threads": str(threads),
+        "load before": _load(),
         "backend": f"{settings().backend}",
         "versions": _versions(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),

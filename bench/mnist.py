@@ -2,7 +2,8 @@
 
     python bench/mnist.py --data DIR [--epochs 3] [--out bench/results/mnist.md]
 
-DIR holds the four idx files. The plan runs on whatever backend `STRIATE_BACKEND` names.
+DIR holds the four idx files. The plan runs on whatever backend `STRIATE_BACKEND` names. The bar:
+99 % of the test images right in under 60 seconds, evaluation and compilation included.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import platform
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ import striate as st
 from striate import data, nn, optim, train
 from striate.config import settings
 from striate.target import cpu_count
+
+BAR, SECONDS = 0.99, 60.0
 
 
 def build() -> nn.Sequential:
@@ -30,6 +34,26 @@ def build() -> nn.Sequential:
         nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
         nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(576, 10),
     )  # fmt: skip
+
+
+def to_the_bar(rows: Sequence[Mapping[str, float]]) -> tuple[float, int] | None:
+    """(seconds, epochs) after which the accuracy was at the bar; None if it never was."""
+    seconds = 0.0
+    for row in rows:
+        seconds += row["seconds"]
+        if row["val_accuracy"] >= BAR:
+            return seconds, int(row["epoch"])
+    return None
+
+
+def sentence(reached: tuple[float, int] | None) -> str:
+    """What became of the bar."""
+    if reached is None:
+        return f"{BAR:.0%} was not reached."
+    seconds, epochs = reached
+    verdict = "met" if seconds < SECONDS else "missed"
+    reached_at = f"{BAR:.0%} after {seconds:.0f} s ({epochs} epochs)"
+    return f"{reached_at}; the bar, {SECONDS:.0f} s, is {verdict}."
 
 
 def main() -> int:
@@ -65,7 +89,8 @@ def main() -> int:
         f"Backend {settings().backend}, NumPy {np.__version__}, "
         f"Python {platform.python_version()}, {platform.machine()}, {cpu_count()} processors.\n\n"
         f"| epoch | training loss | test accuracy | seconds |\n|---|---|---|---|\n{rows}\n\n"
-        f"Test accuracy {accuracy:.2%} after {seconds:.0f} s.\n"
+        f"Test accuracy {accuracy:.2%} after {seconds:.0f} s. "
+        f"{sentence(to_the_bar(history.rows))}\n"
     )
     print(report)
     if args.out:

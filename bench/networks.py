@@ -129,9 +129,7 @@ def parts(kit: Kit) -> Any:
             y = self.body(kit.permute(x, (0, 2, 3, 1)))  # [n, c, h, w] -> [n, h, w, c]
             return kit.permute(y, (0, 3, 1, 2)) * self.gamma
 
-    return SimpleNamespace(
-        Residual=Residual, Skip=Skip, Scaled=Scaled, ChannelsLast=ChannelsLast
-    )
+    return SimpleNamespace(Residual=Residual, Skip=Skip, Scaled=Scaled, ChannelsLast=ChannelsLast)
 
 
 def conv_norm(

@@ -98,7 +98,7 @@ class Case:
     group: str
     name: str
     contenders: Sequence[Contender]
-    tolerance: float
+    tolerance: float = 0.0
     flops: float = 0.0
     nbytes: float = 0.0
     count: int = 1
@@ -106,7 +106,13 @@ class Case:
 
 @dataclass
 class Result:
-    """A case and its rows; `peak` is FLOP/s of the processor, measured in the same rounds."""
+    """A case and its rows.
+
+    Attributes:
+        group, name, rows, flops, nbytes, count: see `Case` and `Row`.
+        peak: FLOP/s of the processor, measured in the same rounds.
+        unit: in which samples are shown; they are seconds, or bytes where it is MB.
+    """
 
     group: str
     name: str
@@ -115,6 +121,7 @@ class Result:
     nbytes: float = 0.0
     count: int = 1
     peak: float | None = None
+    unit: str = "ms"
 
     @property
     def ours(self) -> float | None:
@@ -135,7 +142,7 @@ class Result:
 
     @property
     def share(self) -> float | None:
-        """Of the processor's peak that striate reaches; above 1 for algorithms that multiply less."""
+        """Of the processor's peak; above 1 for algorithms that multiply less."""
         return self.flops / self.ours / self.peak if self.ours and self.peak else None
 
 
