@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from striate.codegen.boxes import Operand, copy_step, dense_strides
+from striate.codegen.boxes import Operand, address, copy_step, dense_strides
 from striate.codegen.epilogue import Epilogue
-from striate.codegen.kernel import At, Buffer, Step, View, Word
+from striate.codegen.kernel import Buffer, Step, View, Word
 from striate.codegen.lane_conv import CHUNK, LaneConv
 from striate.codegen.phases import Dense
 from striate.dtype import DType, bfloat16
@@ -98,6 +98,21 @@ def _unrolled(taps: int) -> int:
     return next(d for d in range(UNROLLED, 0, -1) if taps % d == 0)
 
 
+def _edges(f: Dense, inputs: int, cols: int) -> tuple[tuple[int, int], ...] | None:
+    """The columns inside of the image of the first and the last tile, if all others are whole."""
+    span = (cols - 1) * f.stride + (f.taps - 1) * f.dilation + 1
+
+    def seen(o: int) -> tuple[int, int]:
+        i = o * f.stride - f.pad
+        return min(max(0, -i), span), max(0, min(span, inputs - i))
+
+    last = f.outputs - cols
+    for o in {cols, (last - 1) // cols * cols} if last > cols else ():
+        if seen(o) != (0, span):
+            return None
+    return (seen(0), seen(last)) if last else (seen(0),)
+
+
 def line_strides(sizes: Sequence[int], block: int) -> list[int]:
     """Elements between neighbours along each spatial axis of a blocked layout."""
     return [n * block for n in dense_strides(sizes)]
@@ -106,10 +121,10 @@ def line_strides(sizes: Sequence[int], block: int) -> list[int]:
 def axis_words(
     phases: Sequence[Dense], windows: Sequence[Window], x: list[int], w: list[int], y: list[int]
 ) -> Iterator[Word]:
-    """The words of `lane_conv.Axis`, for strides per axis of x, of all taps, and of all outputs."""
+    """The words of `lane_conv.Axis`, for strides per axis of x, of the taps, and of all outputs."""
     for f, t, xs, ws, ys in zip(phases, windows, x, w, y, strict=True):
         yield from (t.in_size, f.outputs, f.taps, f.stride, f.dilation, f.pad)
-        yield from (xs, f.tap_step * ws, f.step * ys)
+        yield from (xs, ws, f.step * ys)
 
 
 def is_uniform(shape: Sequence[int], view: View) -> bool:
@@ -117,14 +132,20 @@ def is_uniform(shape: Sequence[int], view: View) -> bool:
     return all(n == 1 or s == 0 for n, s in zip(shape, view.strides, strict=True))
 
 
-def pack_lanes(spec: ConvSpec, dtype: DType, w: View, lanes: int) -> tuple[View, list[Step]]:
-    """Weights [G, K, C, *W] at any strides as a new buffer [G*K/lanes, *W, C, lanes]."""
-    k, taps = spec.out_features, [t.kernel_size for t in spec.windows]
+def pack_lanes(
+    spec: ConvSpec, dtype: DType, w: View, lanes: int, phases: Sequence[Dense]
+) -> tuple[View, list[Step]]:
+    """The weights of a phase of [G, K, C, *W], at any strides, as a new buffer
+    [G*K/lanes, *taps, C, lanes].
+    """
+    k = spec.out_features
     groups = lanes // k
     wg, wk, wc, *ws = w.strides
-    shape = (spec.groups // groups, *taps, spec.in_features, groups, k)
+    shape = (spec.groups // groups, *(f.taps for f in phases), spec.in_features, groups, k)
     packed = View(Buffer(prod(shape) * dtype.itemsize, "packed weights"), 0, dense_strides(shape))
-    source = View(w.buffer, w.offset, (groups * wg, *ws, wc, wg, wk))
+    first = w.offset + sum(f.tap_first * s for f, s in zip(phases, ws, strict=True))
+    steps = [f.tap_step * s for f, s in zip(phases, ws, strict=True)]
+    source = View(w.buffer, first, (groups * wg, *steps, wc, wg, wk))
     return packed, copy_step(shape, Operand(dtype, source), Operand(dtype, packed))
 
 
@@ -155,13 +176,6 @@ def grouped_conv(
     result = epilogue.result if epilogue else dtype
     uniform = is_uniform(spec.rhs_shape, w)
     steps: list[Step] = []
-    vector = 0
-    ws = [0] * len(spec.windows)
-    start: Word = At(w.buffer, w.offset * dtype.itemsize)
-    if not uniform and 0 not in spec.rhs_shape:
-        packed, steps = pack_lanes(spec, dtype, w, lay.lanes)
-        vector, *ws = packed.strides[: 1 + len(ws)]
-        start = packed.buffer
     inputs, outputs = ([*s[3:]] for s in (spec.lhs_shape, spec.out_shape))
     xs, ys = line_strides(inputs, x_block), line_strides(outputs, y_block)
     x_plane, y_plane = prod(inputs), prod(outputs)
@@ -171,32 +185,42 @@ def grouped_conv(
         last = phases[-1]
         taps = _unrolled(last.taps)
         outs = min(last.outputs, CHUNK * target.registers) if last.outputs else 1
+        cols = _tile(target, outs, taps * groups[0])
+        known = len(phases) > 1 and taps == last.taps
         kernel = LaneConv(
             dtype=dtype,
             rank=len(phases),
             lanes=lay.lanes,
             blocks=(x_block, y_block),
             groups=groups,
-            cols=_tile(target, outs, taps * groups[0]),
+            cols=cols,
             taps=taps,
             stride=last.stride,
+            step=last.step,
             dilation=last.dilation,
+            edges=_edges(last, inputs[-1], cols) if known else None,
             dilated=any(f.dilation != 1 for f in phases[:-1]),
             uniform=uniform,
             stream=moved >= STREAM,
             epilogue=epilogue,
         )
-        first_tap = sum(f.tap_first * s for f, s in zip(phases, ws, strict=True))
-        weights = At(start.buffer, start.offset) if isinstance(start, At) else start
-        if first_tap:
-            assert isinstance(start, Buffer)
-            weights = At(start, first_tap * dtype.itemsize)
+        packing: list[Step] = []
+        weights = w
+        if not uniform:
+            weights, packing = pack_lanes(spec, dtype, w, lay.lanes, phases)
+        vector, *ws = weights.strides[: 1 + len(phases)]
         first = sum(f.first * s for f, s in zip(phases, ys, strict=True))
-        words: list[Word] = [x, weights, y, spec.batch, spec.groups * groups[1] // lay.lanes]
+        words: list[Word] = [
+            x,
+            address(weights, dtype),
+            y,
+            spec.batch,
+            spec.groups * groups[1] // lay.lanes,
+        ]
         words += [spec.groups * groups[0] * x_plane, spec.groups * groups[1] * y_plane]
         words += [x_plane * x_block, y_plane * y_block, vector, first]
         words += [*axis_words(phases, spec.windows, xs, ws, ys), *operands]
         macs = prod(f.outputs * f.taps for f in phases) * spec.batch * spec.groups * prod(groups)
         single = macs < 1 << 14
-        steps.append(Step(kernel, tuple(words), (y,), kernel.name, macs, single))
+        steps += [*packing, Step(kernel, tuple(words), (y,), kernel.name, macs, single)]
     return steps

@@ -96,7 +96,10 @@ class LaneConv:
         blocks: of channels in x and y.
         groups: (C, K), the channels of a group.
         cols: outputs of a tile; no line is shorter.
-        taps, stride, dilation: of the last axis, whose taps are a multiple of `taps`.
+        taps, stride, dilation, step: of the last axis: it has a multiple of `taps` taps, and `step`
+            outputs of y between its outputs.
+        edges: the columns [low, high) inside of the image, of a line's only tile or of its first
+            and its last, all others being whole; None: any tile may leave the image anywhere.
         dilated: whether another axis has a dilation.
         uniform: all weights are one number, w[0].
         stream: x and y do not fit in cache: prefetch x, and store y around the cache.
@@ -112,6 +115,8 @@ class LaneConv:
     taps: int
     stride: int
     dilation: int
+    step: int = 1
+    edges: tuple[tuple[int, int], ...] | None = None
     dilated: bool = False
     uniform: bool = False
     stream: bool = False
@@ -124,6 +129,11 @@ class LaneConv:
         kind = "depthwise" if c == k == 1 else "grouped"
         size = f"{self.lanes}x{self.cols}_taps{self.taps}s{self.stride}"
         return f"{kind}{self.rank}d_{self.dtype.short}_{c}x{k}_{size}"
+
+    @property
+    def span(self) -> int:
+        """Input columns that a tile's outputs see through one chunk of taps."""
+        return (self.cols - 1) * self.stride + (self.taps - 1) * self.dilation + 1
 
     def emit(self, e: Emitter) -> None:
         """A thread's share: rows of outputs."""
@@ -204,19 +214,36 @@ class _LaneConv:
     ) -> None:
         """Outputs [start, stop) of the last axis, in tiles."""
         e, cols = self.e, self.kernel.cols
-        latest = e.add(stop, -cols)
-        e.each(start, stop, lambda o: self._tile(levels, e.smaller(o, latest), x, w, y), step=cols)
+        latest, edges = e.add(stop, -cols), self.kernel.edges
+        if edges is None:
+            e.each(start, stop, lambda o: self._tile(levels, e.smaller(o, latest), x, w, y), cols)
+            return
+        self._tile(levels, e.index(0), x, w, y, edges[0])
+        if len(edges) == 2:
+            whole = 0, self.kernel.span
+            e.each(cols, latest, lambda o: self._tile(levels, o, x, w, y, whole), cols)
+            self._tile(levels, latest, x, w, y, edges[1])
 
-    def _tile(self, levels: Levels, o: Value, x: Value, w: Value, y: Value) -> None:
-        """`cols` outputs from o on."""
+    def _tile(
+        self,
+        levels: Levels,
+        o: Value,
+        x: Value,
+        w: Value,
+        y: Value,
+        seen: tuple[int, int] | None = None,
+    ) -> None:
+        """`cols` outputs from o on; `seen`: the columns inside of the image, if that is known."""
         e, kernel, axis = self.e, self.kernel, self.axes[-1]
         i = e.b.sub(e.mul(o, kernel.stride), axis.pad)
         x = e.add(x, e.mul(i, kernel.blocks[0]))
         if kernel.stream:
             self._prefetch(levels, x)
-        sums = self._taps(levels, 0, i, x, w, [e.const(self.sum, 0)] * kernel.cols)
+        sums = self._taps(levels, seen, 0, i, x, w, [e.const(self.sum, 0)] * kernel.cols)
+        step = kernel.step * kernel.blocks[1]
+        first = e.add(y, e.mul(o, step))
         for q, total in enumerate(sums):
-            at = e.add(y, e.mul(e.add(o, q), axis.y_step))
+            at = e.add(first, q * step)
             done = total
             if self.operands:
                 done = self.operands.apply(total, self.fixed, at, None)
@@ -245,7 +272,14 @@ class _LaneConv:
                 e.prefetch(e.at(self.x, e.add(row, ahead), self.stored), level=2)
 
     def _taps(
-        self, levels: Levels, depth: int, i: Value, x: Value, w: Value, sums: list[Value]
+        self,
+        levels: Levels,
+        seen: tuple[int, int] | None,
+        depth: int,
+        i: Value,
+        x: Value,
+        w: Value,
+        sums: list[Value],
     ) -> list[Value]:
         """The sums plus all taps, of the axes from `depth` on."""
         e, axis = self.e, self.axes[depth]
@@ -254,20 +288,24 @@ class _LaneConv:
             return e.loop(
                 *levels[depth], 1, sums,
                 lambda t, sums: self._taps(
-                    levels, depth + 1, i,
+                    levels, seen, depth + 1, i,
                     e.add(x, e.mul(t, step)), e.add(w, e.mul(t, axis.w_step)), sums,
                 ),
             )  # fmt: skip
+        if seen is not None:
+            return self._columns(seen, i, x, w, sums)
         return e.loop(
             0, axis.taps, self.kernel.taps, sums,
             lambda t, sums: self._columns(
-                e.add(i, e.mul(t, self.kernel.dilation)),
+                seen, e.add(i, e.mul(t, self.kernel.dilation)),
                 e.add(x, e.mul(t, self.kernel.dilation * self.kernel.blocks[0])),
-                e.add(w, e.mul(t, axis.w_step)), sums,
+                e.add(w, e.mul(t, self.c * self.kernel.lanes)), sums,
             ),
         )  # fmt: skip
 
-    def _columns(self, i: Value, x: Value, w: Value, sums: list[Value]) -> list[Value]:
+    def _columns(
+        self, seen: tuple[int, int] | None, i: Value, x: Value, w: Value, sums: list[Value]
+    ) -> list[Value]:
         """The sums plus one chunk of taps of the last axis, whose first tap stands at i."""
         e, kernel, axis = self.e, self.kernel, self.axes[-1]
         users: dict[int, list[tuple[int, int]]] = {}  # column -> (output, tap)
@@ -275,7 +313,7 @@ class _LaneConv:
             for t in range(kernel.taps):
                 users.setdefault(q * kernel.stride + t * kernel.dilation, []).append((q, t))
         weights = [[self.weight] * self.c for _ in range(kernel.taps)] if kernel.uniform else [
-            [self._weight(e.add(w, e.mul(axis.w_step, t), f * kernel.lanes)) for f in range(self.c)]
+            [self._weight(e.add(w, (t * self.c + f) * kernel.lanes)) for f in range(self.c)]
             for t in range(kernel.taps)
         ]  # fmt: skip
 
@@ -291,15 +329,16 @@ class _LaneConv:
 
         def whole() -> list[Value]:
             found = sums
+            low, high = seen or (0, kernel.span)
             for c in sorted(users):
-                found = column(c, found)
+                found = column(c, found) if low <= c < high else found
             return found
 
         def border() -> list[Value]:
             found = [*sums]
             for c in sorted(users):
                 mine = sorted({q for q, _ in users[c]})
-                seen = e.b.icmp_unsigned("<", e.add(i, c), axis.inputs)
+                present = e.b.icmp_unsigned("<", e.add(i, c), axis.inputs)
 
                 def then(c: int = c, mine: list[int] = mine) -> list[Value]:
                     new = column(c, found)
@@ -308,13 +347,15 @@ class _LaneConv:
                 def otherwise(mine: list[int] = mine) -> list[Value]:
                     return [found[q] for q in mine]
 
-                for q, value in zip(mine, e.choose(seen, then, otherwise), strict=True):
+                for q, value in zip(mine, e.choose(present, then, otherwise), strict=True):
                     found[q] = value
             return found
 
+        if seen is not None:
+            return whole()
         inside = e.b.and_(
             e.b.icmp_signed(">=", i, e.index(0)),
-            e.b.icmp_signed("<", e.add(i, max(users)), axis.inputs),
+            e.b.icmp_signed("<", e.add(i, kernel.span - 1), axis.inputs),
         )
         return e.choose(inside, whole, border)
 
