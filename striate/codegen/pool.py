@@ -19,14 +19,14 @@ from striate.codegen.indexing import aligned, scatter_rows
 from striate.codegen.kernel import Buffer, Scratch, Step, Word
 from striate.codegen.ordering import comparable
 from striate.codegen.pool_gradient import MaxPoolGradient, tiles_of
-from striate.codegen.pool_window import MaxPool, axis_words
+from striate.codegen.pool_window import MaxPool, axis_words, steps_of
 from striate.dtype import DType, int32, int64
 from striate.ops.window import Window
 
 SMALL = 1 << 13  # elements: too few to share
 UNROLLED = 5  # taps of the last axis, at most, that are not a loop
 LINE = 1 << 18  # bytes of scratch memory, at most, for which the outer axes are reduced first
-OVERHEAD = 4  # what that costs besides its comparisons, in such
+OVERHEAD = 2  # what that costs besides its comparisons, in such
 COVERS = 36  # windows of a place, at most, for which its gradient is gathered
 
 
@@ -121,7 +121,7 @@ def max_pool_gradient(
     spread, (first, stop) = tiles_of(windows[-1])
     limit = power_of_two(block)
     kernel = MaxPoolGradient(
-        dtype, limit, limit == block, len(windows), index_bits, spread, size >= 1 << 31
+        dtype, limit, limit == block, steps_of(windows), index_bits, spread, size >= 1 << 31
     )
     words: tuple[Word, ...] = (index, g, dx, planes, block, first, stop, *axis_words(windows))
     return [Step(kernel, words, (dx,), label, single=planes * size * block < SMALL)]
@@ -158,20 +158,21 @@ def _pool(
     values = aligned(elements * dtype.itemsize)
     held = values + (aligned(elements * (8 if wide else 4)) if index_bits else 0)
     before = prod(w.kernel_size for w in windows[:-1])
-    apart = before * last.stride + last.kernel_size + OVERHEAD
-    separable = apart < before * last.kernel_size and held <= LINE
+    strided = columns and last.stride > 1  # a load of every second element costs two
+    apart = before * last.stride + last.kernel_size * ((3 if index_bits else 2) if strided else 1)
+    together = before * last.kernel_size * (2 if strided else 1)
+    separable = apart + OVERHEAD < together and held <= LINE
     kernel = MaxPool(
         dtype,
         limit,
         layout="columns" if columns else "block" if limit == block else "channels",
-        rank=len(windows),
+        steps=steps_of(windows),
         taps=last.kernel_size if last.kernel_size <= UNROLLED else 0,
-        step=last.stride if columns and last.stride <= 2 else 0,
         tile=1 if columns else min(4, power_of_two(max(1, len(inside)))),
         values=y is not None,
         index=index_bits,
         wide=wide,
-        separable=separable,
+        line=power_of_two(elements) if separable else 0,
     )
     line = Scratch(held if separable else 0)
     numbers = (planes, block, inside.start, inside.stop)

@@ -19,18 +19,18 @@ from striate.dtype import DType
 from striate.ops.window import Window
 
 
-def tiles_of(w: Window) -> tuple[tuple[int, int, int], tuple[int, int]]:
-    """((kernel, stride, windows a tile), (first, last + 1) window) of the axis along a row: tiles
+def tiles_of(w: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((kernel, windows a tile), (first, last + 1) window) of the axis along a row: tiles
     of stride * windows elements that begin where window 0 of the tile begins, such that every
-    window that meets one of them exists. (0, 0, 0) where there are none.
+    window that meets one of them exists. (0, 0) where there are none.
     """
     k, s, p = w.kernel_size, w.stride, w.pad_lo
     if w.rhs_dilation != 1 or s > 4 or k > 5:
-        return (0, 0, 0), (0, 0)
+        return (0, 0), (0, 0)
     first = max((k - 1) // s, -(-p // s))
     stop = min(w.out_size, (w.in_size + p) // s)
     m = min(max(1, 4 // s), stop - first)
-    return ((k, s, m), (first, stop)) if m > 0 else ((0, 0, 0), (0, 0))
+    return ((k, m), (first, stop)) if m > 0 else ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,28 @@ class MaxPoolGradient:
         dtype: of g and dx, not bool.
         limit: lanes at most, a power of two.
         exact: the block has `limit` channels.
-        rank: number of spatial axes.
+        steps: `steps_of` the windows.
         index: bits of an index.
-        tile: (kernel, stride, windows) of `tiles_of`.
+        tile: `tiles_of` the last window.
         wide: positions are compared in 64 bits.
     """
 
     dtype: DType
     limit: int
     exact: bool
-    rank: int
+    steps: tuple[tuple[int, int], ...]
     index: int
-    tile: tuple[int, int, int]
+    tile: tuple[int, int]
     wide: bool
 
     @property
     def name(self) -> str:
         """As `max_pool_gradient_f32_3_2`."""
-        return f"max_pool_gradient_{self.dtype.short}_{self.tile[0]}_{self.tile[1]}"
+        return f"max_pool_gradient_{self.dtype.short}_{self.tile[0] or 'n'}_{self.steps[-1][0]}"
 
     def emit(self, e: Emitter) -> None:
         """Rows of elements are shared."""
-        every = axes(e, 7, self.rank)
+        every = axes(e, 7, self.steps)
         outer, last = every[:-1], every[-1]
         rows = e.number(3)
         for axis in outer:
@@ -71,7 +71,8 @@ class MaxPoolGradient:
         block, first, stop = e.number(4), e.number(5), e.number(6)
         lanes = min(self.limit, e.target.lanes(max(32, self.dtype.bits)))
         windows = e.b.mul(every[0].out, every[0].out_pitch)  # of a plane
-        size, stride, count = self.tile
+        size, count = self.tile
+        stride = self.steps[-1][0]
 
         def row(i: Value) -> None:
             plane, places = split(e, i, [a.size for a in outer])

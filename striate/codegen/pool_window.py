@@ -39,13 +39,15 @@ STRIPE = 4  # vectors of a line that are reduced at once
 
 
 class Axis(NamedTuple):
-    """A window's run-time numbers; `pitch` and `out_pitch` are the spatial strides of x and y."""
+    """A window's numbers: those of the kernel, which are constants, and those of the words; `pitch`
+    and `out_pitch` are the spatial strides of x and y.
+    """
 
+    stride: Value
+    dilation: Value
     size: Value
     out: Value
     kernel: Value
-    stride: Value
-    dilation: Value
     pad: Value
     pitch: Value
     out_pitch: Value
@@ -70,22 +72,24 @@ class Axis(NamedTuple):
         return first, e.smaller(self.out, stop)
 
 
+def steps_of(windows: Sequence[Window]) -> tuple[tuple[int, int], ...]:
+    """(stride, dilation) of each axis, which a kernel knows: it divides by them."""
+    return tuple((w.stride, w.rhs_dilation) for w in windows)
+
+
 def axis_words(windows: Sequence[Window]) -> tuple[int, ...]:
     """The words from which `axes` reads."""
-    return tuple(
-        number
-        for w in windows
-        for number in (w.in_size, w.out_size, w.kernel_size, w.stride, w.rhs_dilation, w.pad_lo)
-    )
+    return tuple(n for w in windows for n in (w.in_size, w.out_size, w.kernel_size, w.pad_lo))
 
 
-def axes(e: Emitter, word: int, rank: int) -> list[Axis]:
-    """The axes of a pool from its words."""
+def axes(e: Emitter, word: int, steps: Sequence[tuple[int, int]]) -> list[Axis]:
+    """The axes of a pool from its words and its `steps_of`."""
     found: list[Axis] = []
     pitch = out_pitch = e.index(1)
-    for axis in reversed(range(rank)):
-        n, out, k, s, d, p = (e.number(word + 6 * axis + i) for i in range(6))
-        found.insert(0, Axis(n, out, k, s, d, p, pitch, out_pitch))
+    for i in reversed(range(len(steps))):
+        n, out, k, p = (e.number(word + 4 * i + j) for j in range(4))
+        stride, dilation = (e.index(step) for step in steps[i])
+        found.insert(0, Axis(stride, dilation, n, out, k, p, pitch, out_pitch))
         pitch, out_pitch = e.mul(pitch, n), e.mul(out_pitch, out)
     return found
 
@@ -122,26 +126,24 @@ class MaxPool:
         dtype: of x, not bool.
         limit: lanes at most, a power of two.
         layout: what lies across the lanes: all of a `block`, chunks of `channels`, or `columns`.
-        rank: number of spatial axes.
+        steps: `steps_of` the windows.
         taps: size of the window's last axis, or 0 for any.
-        step: for columns, the stride of the last axis, or 0 for any.
         tile: windows at a time.
         values, index: what is written; indices have 32 or 64 bits, or 0.
         wide: positions are computed in 64 bits.
-        separable: the outer axes are reduced first.
+        line: lanes at most, a power of two, if the outer axes are reduced first, else 0.
     """
 
     dtype: DType
     limit: int
     layout: str
-    rank: int
+    steps: tuple[tuple[int, int], ...]
     taps: int
-    step: int
     tile: int
     values: bool
     index: int
     wide: bool
-    separable: bool
+    line: int
 
     @property
     def flagged(self) -> bool:
@@ -150,10 +152,11 @@ class MaxPool:
 
     @property
     def name(self) -> str:
-        """As `max_pool_f32_block_3`."""
+        """As `max_pool_f32_block_3_2`."""
         kind = ("max" if self.values else "") + ("arg" if self.index else "")
-        kind = f"separable_{kind}" if self.separable else kind
-        return f"{kind}_pool_{self.dtype.short}_{self.layout}_{self.taps or 'n'}"
+        kind = f"separable_{kind}" if self.line else kind
+        stride = self.steps[-1][0]
+        return f"{kind}_pool_{self.dtype.short}_{self.layout}_{self.taps or 'n'}_{stride}"
 
     def emit(self, e: Emitter) -> None:
         """Rows of windows are shared."""
@@ -161,7 +164,7 @@ class MaxPool:
         bits = 64 if self.index and self.wide else bits
         most = e.target.lanes(bits)
         lanes = min(self.limit, most)
-        every = axes(e, 10, self.rank)
+        every = axes(e, 10, self.steps)
         outer, last = every[:-1], every[-1]
         rows = e.number(3)
         for axis in outer:
@@ -179,8 +182,8 @@ class MaxPool:
             base = e.add(*(e.mul(s, a.pitch) for a, s in zip(outer, starts, strict=True)), 0)
             x = e.at(e.pointer(0), e.mul(e.mul(plane, plane_size), block), one)
             pool = _Row(self, e, x, every, ranges, base, e.mul(i, last.out), block)
-            if self.separable:
-                pool = pool.reduced(most)
+            if self.line:
+                pool = pool.reduced(min(self.line, most))
             width = lanes if self.layout == "columns" else self.tile
             end = e.b.sub(stop, e.index(width))
 
@@ -261,12 +264,10 @@ class _Row:
                 if k.index:
                     e.store(best[count + n], e.at(lines, at, integer))
 
-        stripe = lanes * STRIPE
-        striped = e.b.sub(size, e.b.urem(size, e.index(stripe)))
-        whole = e.b.sub(size, e.b.urem(size, e.index(lanes)))
-        e.each(0, striped, lambda i: some(i, lanes, STRIPE), stripe)
-        e.each(striped, whole, lambda i: some(i, lanes, 1), lanes)
-        e.each(whole, size, lambda i: some(i, 1, 1))
+        stripe, last_start = lanes * STRIPE, e.b.sub(size, e.index(lanes))
+        whole = e.b.sub(size, e.b.urem(size, e.index(stripe)))
+        e.each(0, whole, lambda i: some(i, lanes, STRIPE), stripe)
+        e.each(whole, size, lambda i: some(e.smaller(i, last_start), lanes, 1), lanes)
         return replace(self, x=line, axes=[last], ranges=[], base=e.index(0), lines=lines)
 
     def chunks(self, lanes: int, body: Callable[[Index], object]) -> None:
@@ -332,7 +333,7 @@ class _Row:
         the lanes are windows (or channels), or `contiguous` elements.
         """
         e, k, tile = self.e, self.kernel, len(starts)
-        step = 1 if contiguous else k.step if k.layout == "columns" else 1
+        step = 1 if contiguous or k.layout != "columns" else k.steps[-1][0]
         best = [*best]
         if k.flagged:
             fars = [e.mul(offset, self.block) for offset in offsets]
@@ -386,13 +387,13 @@ class _Row:
         return e.b.select(mask, best[t], e.const(best[t].type, float("nan")))
 
     def load(self, base: Value, i: Value, dtype: DType, lanes: int, step: int) -> Value:
-        """Elements i, i + step, .. after `base`; step 0 is the stride of the last axis."""
+        """Elements i, i + step, .. after `base`."""
         e = self.e
         p = e.at(base, i, storage(dtype))
         if lanes == 1 or step == 1:
             return load_element(e, p, dtype, lanes)
         if step != 2:
-            return load_strided(e, p, dtype, lanes, self.axes[-1].stride)
+            return load_strided(e, p, dtype, lanes, step)
         # elements 0, 2, .., 2 * lanes - 2 and not one more
         front = load_element(e, p, dtype, lanes)
         back = load_element(e, e.at(p, lanes - 1, storage(dtype)), dtype, lanes)
