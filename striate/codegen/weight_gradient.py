@@ -13,7 +13,7 @@ more axis, with one tap; axes with one tap are merged where their pixels follow 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, gcd, prod
@@ -27,6 +27,7 @@ from striate.ops.window import Window
 from striate.target import Target
 
 SUMS_BYTES = 1 << 20  # of the sums of one unit
+MOST_VECTORS = 8  # of features in a register tile
 BLOCK_BYTES = 24 << 10  # of the operands of a tile in one block of pixels
 
 
@@ -179,29 +180,47 @@ def weight_gradient_supports(
     )
 
 
-def _tiles(vectors: int, three: bool) -> list[tuple[int, int]]:
-    """(vectors of a register tile, number of tiles) that cover the features; `three` is best."""
-    if vectors <= 3:
-        return [(vectors, 1)]
-    if vectors % 2 == 0 and not three:
-        return [(2, vectors // 2)]
-    threes, rest = divmod(vectors, 3)
-    if rest == 1:
-        threes, rest = threes - 1, 4
-    return [(n, count) for n, count in ((3, threes), (2, rest // 2)) if count]
+def _tilings(vectors: int) -> Iterator[dict[int, int]]:
+    """{vectors of a register tile: number of tiles} that cover the features."""
+    for n in range(1, min(vectors, MOST_VECTORS) + 1):
+        count, rest = divmod(vectors, n)
+        if not rest:
+            yield {n: count}
+        for m in range(1, n):
+            for few in range(1, count + 1):
+                many, odd = divmod(vectors - few * n, m)
+                if not odd and many:
+                    yield {n: few, m: many}
 
 
-def _units(groups: int, tiles: int, blocks: int, bytes_each: int) -> list[tuple[int, int]]:
-    """(tiles of features, blocks of channels) of a unit, for each number of threads."""
+def _tile(target: Target, vectors: int, rows: Sequence[int]) -> tuple[int, dict[int, int]]:
+    """The register tile: channels, one of `rows`, and the tiling of the features."""
+    spare = 2 if target.name == "x86-64-v2" else 1  # a product without FMA has a register
+
+    def cost(r: int, tiling: dict[int, int]) -> float:
+        """Cycles a channel: two FMAs and two loads a cycle, FMAs four cycles apart; and a loop."""
+        each = sum(count * (max(r * n, r + n, 10) + 2) for n, count in tiling.items())
+        return each / r * (1 + 0.05 * (len(tiling) - 1))
+
+    every = [(r, t) for r in rows for t in _tilings(vectors)]
+    fits = [(r, t) for r, t in every if max(t) * (r + 1) + spare < target.registers + (r <= 4)]
+    return min(fits or every[:1], key=lambda p: cost(*p))
+
+
+def _units(
+    groups: int, tiles: int, blocks: int, taps: int, bytes_each: int
+) -> list[tuple[int, int, int]]:
+    """(tiles of features, blocks of channels, taps) of a unit, for each number of threads."""
     sizes = [
-        (k, c)
+        (k, c, t)
         for k, c in product(_parts(tiles), _parts(blocks))
-        if k * c * bytes_each <= SUMS_BYTES or k * c == 1
+        if k * c * bytes_each * taps <= SUMS_BYTES or k * c == 1
+        for t in (_parts(taps) if k * c == 1 else [taps])
     ]
 
-    def cost(threads: int, k: int, c: int) -> float:
-        rounds = ceil(groups * ceil(tiles / k) * ceil(blocks / c) / threads)
-        return rounds * k * c * (1 + 0.1 / k + 0.1 / c)
+    def cost(threads: int, k: int, c: int, t: int) -> float:
+        rounds = ceil(groups * ceil(tiles / k) * ceil(blocks / c) * ceil(taps / t) / threads)
+        return rounds * k * c * t * (1 + 0.1 / k + 0.1 / c + 0.01 * taps / t)
 
     return [min(sizes, key=lambda s: cost(t, *s)) for t in range(1, UNIT_LIMIT + 1)]
 
@@ -268,36 +287,46 @@ class _Plan:
 
     def steps(self) -> list[Step]:
         """One step for each width of register tiles."""
+        channels, block = self.spec.in_features, self.x[1]
+        stored = self.dtype.itemsize == self.bytes
+        few = [r for r in range(1, 9) if channels % r == 0]
+        width, options, direct = max(4, self.lanes), [4, 8, 16], False
+        if stored and block == 1 and (max(few) >= 4 or channels in few):
+            width, options, direct = max(few), [max(few)], True
+        elif stored and block in (4, 8, 16) and block < 2 * self.lanes:
+            width, direct = block, True
+        options = [r for r in options if width % r == 0]
+        rows, tiling = _tile(self.target, ceil(self.spec.out_features / self.lanes), options)
         steps: list[Step] = []
         first = 0
-        three = self.target.registers == 16 and self.target.name != "x86-64-v2"
-        for vectors, count in _tiles(ceil(self.spec.out_features / self.lanes), three):
-            steps.append(self._step(first, vectors, count))
+        for vectors, count in tiling.items():
+            steps.append(self._step(first, (rows, vectors, count), width, direct))
             first += vectors * count * self.lanes
         return steps
 
-    def _step(self, first: int, vectors: int, tiles: int) -> Step:
-        """The gradient of `tiles` tiles of features from `first` on."""
+    def _step(self, first: int, tile: tuple[int, int, int], x_width: int, direct: bool) -> Step:
+        """The gradient of the features from `first` on that (rows, vectors, number) tiles have;
+        x in panels of `x_width` channels, as it is if `direct`.
+        """
         spec, axes, dw = self.spec, self.axes, self.dw
+        rows, vectors, tiles = tile
         width = vectors * self.lanes
         features = min(spec.out_features - first, tiles * width)
-        stored = self.dtype.itemsize == self.bytes
-        direct = stored and self.x[1] in (4, 8, 16) and self.x[1] < 2 * self.lanes
-        x_width = self.x[1] if direct else max(4, self.lanes)
         steps = _steps(axes, BLOCK_BYTES // ((x_width + width) * self.bytes))
         x = self._operand(True, x_width, steps, direct)
+        stored = self.dtype.itemsize == self.bytes
         g = self._operand(False, width, steps, stored and self.g[1] == self.lanes)
-        rows = min(x_width, 8 if self.target.registers == 32 else 4)
 
         blocks = ceil(spec.in_features / x_width)
-        each = x_width * self.count * width * self.bytes  # sums of a tile and a block of channels
-        units = _units(spec.groups, tiles, blocks, each)
+        each = x_width * width * self.bytes  # sums of a tile, a block of channels, and a tap
+        units = _units(spec.groups, tiles, blocks, self.count, each)
         where = self._where()
         dense = where == tuple(range(self.count)) and (
             dw.strides[2] == self.count or spec.in_features == 1
         )
-        sizes = [max(k * c for k, c in units) * each + self.lanes * width * self.bytes]
-        for operand, panels in ((x, max(c for _, c in units)), (g, max(k for k, _ in units))):
+        most = max(k * c for k, c, _ in units) * self.count
+        sizes = [most * each + self.lanes * width * self.bytes]
+        for operand, panels in ((x, max(u[1] for u in units)), (g, max(u[0] for u in units))):
             slack = self.lanes * operand.width
             sizes.append((panels * operand.panel + slack) * self.bytes if operand.packing else 0)
         sums, x_size, g_size = (-(-n // ALIGNMENT) * ALIGNMENT for n in sizes)
@@ -308,6 +337,7 @@ class _Plan:
             rows,
             vectors,
             x_width,
+            direct and x.block == 1,
             x.packing,
             g.packing,
             x.block if x.packing == "parts" else 0,
@@ -334,6 +364,7 @@ class _Plan:
             tiles,
             self.count,
             spec.in_features // x.block * x.block_stride if direct else 0,
+            x.block_stride if direct else 1,
             x.panel,
             0 if g.packing else spec.out_features // g.block * g.block_stride,
             g.panel,
@@ -361,7 +392,7 @@ class _Plan:
         stride = block * positions
         strides = tuple(a.x_stride if is_x else a.g_stride for a in axes)
         if direct:
-            panel = stride * (1 if is_x else width // self.lanes)
+            panel = stride * (width // block)
             packing = None
         else:
             packing = _packing(self.lanes, spec.groups, channels, block)

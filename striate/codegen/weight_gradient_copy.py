@@ -199,41 +199,47 @@ def transpose(e: Emitter, rows: Sequence[Value]) -> list[Value]:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """The sums of one tile of features: `rows` (channel, tap) pairs by `vectors` of features.
+    """The sums of one tile of features: for each (channel, tap) some vectors of features.
 
     Attributes:
         dtype: of dw.
-        at: the address of row 0, whose first feature is number `feature` of `features`.
-        rows: how many rows are wanted; one vector's worth of rows behind them can be read.
+        at: the address of tap 0 of the first channel and its first feature, number `feature` of
+            `features`; what one vector of rows needs behind the last row can be read.
         vectors: of features in a row.
+        channels, taps: rows there are.
+        wanted: the (first, stop) of the taps that are.
         feature, features: see `at`.
     """
 
     dtype: DType
     at: Value
-    rows: Value
     vectors: int
+    channels: Value
+    taps: Value
+    wanted: tuple[Value, Value]
     feature: Value
     features: Value
 
 
 def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
-    """dw[k * step + row] for the features k of the tile; `dw` is the address of its first."""
+    """dw[k * step + c * taps + tap] for the features k of the tile; `dw` is where its first goes,
+    with the first channel and tap 0.
+    """
     one, stored = element(sums.dtype), storage(sums.dtype)
     lanes = e.target.vector_bytes // size_of(one)
     vec, b = vector(one, lanes), e.b
 
-    def square(v: Value, j: Value) -> None:
+    def square(v: Value, j: Value, stop: Value) -> None:
         rows = [
             e.at(sums.at, e.add(e.mul(e.add(j, i), sums.vectors), v), vec) for i in range(lanes)
         ]
         columns = transpose(e, [e.load(p, vec, e.target.vector_bytes) for p in rows])
-        left = b.sub(sums.rows, j)
+        left = b.sub(stop, j)
         whole = b.icmp_signed(">=", left, e.index(lanes))
         for i, column in enumerate(columns):
             k = e.add(e.mul(v, lanes), i)
             inside = b.icmp_signed("<", e.add(sums.feature, k), sums.features)
-            p = e.at(dw, e.add(e.mul(step, k), j), stored)
+            p = e.at(dw, e.add(b.mul(step, k), j), stored)
             value = e.narrow(column, sums.dtype)
             with e.when(inside), e.either(whole) as (full, part):
                 with full:
@@ -241,26 +247,34 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
                 with part:
                     e.store_masked(value, p, e.first_lanes(left, lanes))
 
-    e.each(0, sums.vectors, lambda v: e.each(0, sums.rows, lambda j: square(v, j), lanes))
+    def run(c: Value) -> None:
+        """The rows that follow one another: of a channel, or of all channels with all taps."""
+        start = e.add(b.mul(c, sums.taps), sums.wanted[0])
+        stop = e.add(start, length)
+        e.each(0, sums.vectors, lambda v: e.each(start, stop, lambda j: square(v, j, stop), lanes))
+
+    some = b.sub(sums.wanted[1], sums.wanted[0])
+    every = b.icmp_signed("==", some, sums.taps)
+    length = b.select(every, b.mul(sums.channels, sums.taps), some)
+    e.each(0, b.select(every, e.index(1), sums.channels), run)
 
 
 def store_strided(
-    e: Emitter, sums: Sums, dw: Value, step: Value, channel: Value, taps: Value, where: Value
+    e: Emitter, sums: Sums, dw: Value, strides: tuple[Value, Value], where: Value
 ) -> None:
-    """dw[k * step + c * channel + where[tap]], one element at a time, for row c * taps + tap."""
+    """dw[k * strides[0] + c * strides[1] + where[tap]], one element at a time."""
     one, stored = element(sums.dtype), storage(sums.dtype)
-    lanes = e.target.vector_bytes // size_of(one)
-    width = sums.vectors * lanes
+    width = sums.vectors * (e.target.vector_bytes // size_of(one))
 
     def store(c: Value, tap: Value) -> None:
-        row = e.mul(e.add(e.b.mul(c, taps), tap), width)
-        to = e.add(e.b.mul(c, channel), e.load(e.at(where, tap, I64), I64))
+        row = e.mul(e.add(e.b.mul(c, sums.taps), tap), width)
+        to = e.add(e.b.mul(c, strides[1]), e.load(e.at(where, tap, I64), I64))
 
-        def one_feature(k: Value) -> None:
+        def feature(k: Value) -> None:
             value = e.load(e.at(sums.at, e.add(row, k), one), one)
-            e.store(e.narrow(value, sums.dtype), e.at(dw, e.add(to, e.b.mul(k, step)), stored))
+            p = e.at(dw, e.add(to, e.b.mul(k, strides[0])), stored)
+            e.store(e.narrow(value, sums.dtype), p)
 
-        e.each(0, e.smaller(width, e.b.sub(sums.features, sums.feature)), one_feature)
+        e.each(0, e.smaller(width, e.b.sub(sums.features, sums.feature)), feature)
 
-    channels = e.b.sdiv(sums.rows, taps)
-    e.each(0, channels, lambda c: e.each(0, taps, lambda tap: store(c, tap)))
+    e.each(0, sums.channels, lambda c: e.each(*sums.wanted, lambda tap: store(c, tap)))

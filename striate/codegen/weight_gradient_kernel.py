@@ -20,7 +20,18 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from striate.codegen.emitter import I1, I8, I64, Emitter, Value, element, size_of, storage, vector
+from striate.codegen.emitter import (
+    I1,
+    I8,
+    I64,
+    Emitter,
+    Index,
+    Value,
+    element,
+    size_of,
+    storage,
+    vector,
+)
 from striate.codegen.weight_gradient_copy import (
     Packing,
     Panel,
@@ -42,7 +53,7 @@ WORDS = (
     "x_packed",  # offsets in bytes into a thread's scratch
     "g_packed",
     "tap_table",  # [taps, 2 + 2 * axes]: offsets into x and g, then (first, stop) of each axis
-    "unit_table",  # [UNIT_LIMIT, 2]: tiles of k and blocks of c of a unit, by threads - 1
+    "unit_table",  # [UNIT_LIMIT, 3]: tiles of k, blocks of c, taps of a unit, by threads - 1
     "where_table",  # [taps]: where a tap stands in dw
     "groups",
     "channels",  # per group, as the next three
@@ -51,6 +62,7 @@ WORDS = (
     "feature_tiles",
     "taps",
     "x_group",  # 0 if packed
+    "x_row",  # distance of two channels, where that is not 1
     "x_panel",  # distance of two blocks of `x_lanes` channels, packed or not
     "g_group",
     "g_panel",  # distance of two tiles of features
@@ -70,7 +82,7 @@ UNIT_LIMIT = 64  # a team of more threads is served as one of this many
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The pixels [first, stop) of one axis in a block."""
+    """A range [first, stop): of pixels of one axis in a block, or of parts of a unit."""
 
     first: Value
     stop: Value
@@ -83,11 +95,13 @@ class Ahead:
     Attributes:
         x, g: elements from here to what is wanted next of x and g.
         part: how many such (channels, tap) came before this one with these features.
+        first_tap: whether it is the first tap of these channels.
     """
 
     x: Value
     g: Value
     part: Value
+    first_tap: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,7 @@ class WeightGradientKernel:
         axes: number of axes of pixels.
         rows, vectors: the register tile: channels, and vectors of features.
         x_lanes: channels that stand together in x, or in packed x; a multiple of `rows`.
+        planes: channels of x stand in planes of their own, unpacked.
         x_packing, g_packing: how an operand is copied into scratch first, or None.
         x_part, g_part: contiguous channels of an operand whose packing is `parts`.
         dense: dw[k] is contiguous over (c, tap) for each k.
@@ -109,6 +124,7 @@ class WeightGradientKernel:
     rows: int
     vectors: int
     x_lanes: int
+    planes: bool = False
     x_packing: Packing | None = None
     g_packing: Packing | None = None
     x_part: int = 0
@@ -121,7 +137,7 @@ class WeightGradientKernel:
         return f"weight_gradient_{self.dtype.short}_{self.rows}x{self.vectors}"
 
     def emit(self, e: Emitter) -> None:
-        """Share the units (group, tiles of k, blocks of c) and compute each."""
+        """Share the units (group, tiles of k, blocks of c, taps) and compute each."""
         _Emission(self, e).run()
 
 
@@ -154,80 +170,94 @@ class _Emission:
 
     def run(self) -> None:
         e, b, w = self.e, self.e.b, self.w
-        row = e.mul(e.add(e.smaller(e.threads, UNIT_LIMIT), -1), 2)
-        tiles, blocks = (self._entry("unit_table", e.add(row, i)) for i in range(2))
-        rows = b.sdiv(e.add(w["feature_tiles"], tiles, -1), tiles)
-        columns = b.sdiv(e.add(w["channel_blocks"], blocks, -1), blocks)
+        row = e.mul(e.add(e.smaller(e.threads, UNIT_LIMIT), -1), 3)
+        sizes = [w["feature_tiles"], w["channel_blocks"], w["taps"]]
+        parts = [self._entry("unit_table", e.add(row, i)) for i in range(3)]
+        counts = [b.sdiv(e.add(n, p, -1), p) for n, p in zip(sizes, parts, strict=True)]
         self.sums = e.at(w["scratch"], e.mul(w["scratch_bytes"], e.thread), I8)
-        per_group = b.mul(rows, columns)
 
         def unit(u: Value) -> None:
-            group, rest = b.sdiv(u, per_group), b.srem(u, per_group)
-            k0 = b.mul(b.sdiv(rest, columns), tiles)
-            c0 = b.mul(b.srem(rest, columns), blocks)
-            k1 = e.smaller(e.add(k0, tiles), w["feature_tiles"])
-            c1 = e.smaller(e.add(c0, blocks), w["channel_blocks"])
-            self._unit(group, k0, k1, c0, c1)
+            ranges = []
+            for n, part, count in zip(sizes, parts, counts, strict=True):
+                first = b.mul(b.srem(u, count), part)
+                ranges.append(Bounds(first, e.smaller(e.add(first, part), n)))
+                u = b.sdiv(u, count)
+            self._unit(u, *ranges)
 
-        first, last = e.share(b.mul(w["groups"], per_group))
+        total = w["groups"]
+        for count in counts:
+            total = b.mul(total, count)
+        first, last = e.share(total)
         e.each(first, last, unit)
 
     def _entry(self, table: str, i: Value) -> Value:
         return self.e.load(self.e.at(self.w[table], i, I64), I64)
 
-    def _unit(self, group: Value, k0: Value, k1: Value, c0: Value, c1: Value) -> None:
-        """sums[k0:k1, c0:c1] over all blocks of pixels, then into dw."""
+    def _unit(self, group: Value, ks: Bounds, cs: Bounds, taps: Bounds) -> None:
+        """sums[ks, cs, taps] over all blocks of pixels, then into dw."""
         e, b, w = self.e, self.e.b, self.w
-        span = e.mul(b.sub(c1, c0), self.kernel.x_lanes)  # channels
+        span = e.mul(b.sub(cs.stop, cs.first), self.kernel.x_lanes)  # channels
         rows = b.mul(span, w["taps"])
-        size = e.mul(b.mul(b.sub(k1, k0), rows), self.kernel.vectors)
+        size = e.mul(b.mul(b.sub(ks.stop, ks.first), rows), self.kernel.vectors)
         zero = e.const(self.vec, 0)
         align = e.target.vector_bytes
         e.each(0, size, lambda i: e.store(zero, e.at(self.sums, i, self.vec), align))
 
         def block(bounds: list[Bounds]) -> None:
-            x = self._operand("x", group, c0, c1, bounds)
-            g = self._operand("g", group, k0, k1, bounds)
+            x = self._operand("x", group, cs, bounds)
+            g = self._operand("g", group, ks, bounds)
             ahead = self._following(bounds)
 
             def tile(k: Value, c: Value, tap: Value) -> None:
                 gk = e.at(g, b.mul(k, w["g_panel"]), self.one)
                 xc = e.at(x, b.mul(c, w["x_panel"]), self.one)
-                channel = e.mul(b.sub(c, c0), self.kernel.x_lanes)
-                row = e.add(b.mul(b.sub(k, k0), rows), b.mul(channel, w["taps"]), tap)
-                last = b.icmp_signed("==", e.add(k, 1), k1)
-                turn = e.mul(b.sub(k0, k), w["g_panel"])
+                channel = e.mul(b.sub(c, cs.first), self.kernel.x_lanes)
+                row = e.add(b.mul(b.sub(k, ks.first), rows), b.mul(channel, w["taps"]), tap)
+                last = b.icmp_signed("==", e.add(k, 1), ks.stop)
+                turn = e.mul(b.sub(ks.first, k), w["g_panel"])
                 g_ahead = b.select(last, b.add(turn, ahead["g"]), w["g_panel"])
                 x_ahead = b.select(last, ahead["x"], e.index(0))
-                part = e.add(b.mul(b.sub(c, c0), w["taps"]), tap)
-                self._tap(xc, gk, tap, bounds, row, Ahead(x_ahead, g_ahead, part))
+                turn = b.sub(tap, taps.first)
+                part = e.add(b.mul(b.sub(c, cs.first), b.sub(taps.stop, taps.first)), turn)
+                first_tap = b.icmp_signed("==", tap, taps.first)
+                self._tap(xc, gk, tap, bounds, row, Ahead(x_ahead, g_ahead, part, first_tap))
+
+            def channels(k: Value, c: Value) -> None:
+                e.each(taps.first, taps.stop, lambda tap: tile(k, c, tap))
 
             e.each(
-                k0,
-                k1,
-                lambda k: e.each(
-                    c0, c1, lambda c: e.each(0, w["taps"], lambda tap: tile(k, c, tap))
-                ),
+                ks.first,
+                ks.stop,
+                lambda k: e.each(cs.first, cs.stop, lambda c: channels(k, c)),
             )
 
         self._blocks(block, [])
-        first = e.mul(c0, self.kernel.x_lanes)
+        first = e.mul(cs.first, self.kernel.x_lanes)
         wanted = b.sub(e.smaller(e.add(first, span), w["channels"]), first)
         start = e.add(b.mul(group, w["dw_group"]), b.mul(first, w["dw_channel"]))
 
         def store(k: Value) -> None:
             feature = e.mul(k, self.width)
-            p = e.at(self.sums, e.mul(b.mul(b.sub(k, k0), rows), self.kernel.vectors), self.vec)
-            dw = e.at(w["dw"], e.add(start, b.mul(feature, w["dw_feature"])), self.stored)
-            many = b.mul(wanted, w["taps"])
-            sums = Sums(self.kernel.dtype, p, many, self.kernel.vectors, feature, w["features"])
+            at = e.mul(b.mul(b.sub(k, ks.first), rows), self.kernel.vectors)
+            to = e.add(start, b.mul(feature, w["dw_feature"]))
+            sums = Sums(
+                self.kernel.dtype,
+                e.at(self.sums, at, self.vec),
+                self.kernel.vectors,
+                wanted,
+                w["taps"],
+                (taps.first, taps.stop),
+                feature,
+                w["features"],
+            )
+            dw = e.at(w["dw"], to, self.stored)
             if self.kernel.dense:
                 store_dense(e, sums, dw, w["dw_feature"])
             else:
-                more = (w["dw_channel"], w["taps"], w["where_table"])
-                store_strided(e, sums, dw, w["dw_feature"], *more)
+                strides = w["dw_feature"], w["dw_channel"]
+                store_strided(e, sums, dw, strides, w["where_table"])
 
-        e.each(k0, k1, store)
+        e.each(ks.first, ks.stop, store)
 
     def _blocks(self, body: Callable[[list[Bounds]], None], bounds: list[Bounds]) -> None:
         """The nest of loops over blocks of pixels."""
@@ -256,11 +286,9 @@ class _Emission:
             found = {n: e.add(d, b.mul(move, axis[f"{n}_step"])) for n, d in found.items()}
         return found
 
-    def _operand(
-        self, name: str, group: Value, first: Value, stop: Value, bounds: Sequence[Bounds]
-    ) -> Value:
-        """Where pixel 0 of panel 0 of an operand stands, or would; panels first .. stop - 1 of the
-        block are there, packed if they have to be.
+    def _operand(self, name: str, group: Value, panels: Bounds, bounds: Sequence[Bounds]) -> Value:
+        """Where pixel 0 of panel 0 of an operand stands, or would; these panels of the block are
+        there, packed if they have to be.
         """
         e, b, w, kernel = self.e, self.e.b, self.w, self.kernel
         packing = kernel.x_packing if name == "x" else kernel.g_packing
@@ -269,7 +297,7 @@ class _Emission:
         source, positions = self.packed[name]
         to = e.at(self.sums, w[f"{name}_packed"], I8)
         width = kernel.x_lanes if name == "x" else self.width
-        axes, origin = [], e.mul(first, w[f"{name}_panel"])
+        axes, origin = [], e.mul(panels.first, w[f"{name}_panel"])
         for within, axis in zip(bounds, positions, strict=True):
             ends = [b.mul(axis["mult"], m) for m in (within.first, e.add(within.stop, -1))]
             low = e.larger(e.add(e.smaller(*ends), axis["low"]), 0)
@@ -280,14 +308,14 @@ class _Emission:
 
         def panel(i: Value) -> None:
             channel = e.add(start, e.mul(i, width))
-            p = e.at(to, b.mul(b.sub(i, first), w[f"{name}_panel"]), self.one)
+            p = e.at(to, b.mul(b.sub(i, panels.first), w[f"{name}_panel"]), self.one)
             end = b.mul(e.add(group, 1), source["channels"])
             part = kernel.x_part if name == "x" else kernel.g_part
             vectors = width // self.lanes
             where = (w[name], p, vectors, channel, end, source["block"], source["block_stride"])
             pack(e, Panel(kernel.dtype, packing, *where, part), axes)
 
-        e.each(first, stop, panel)
+        e.each(panels.first, panels.stop, panel)
         return e.at(to, b.sub(e.index(0), origin), self.one)
 
     def _tap(
@@ -313,13 +341,13 @@ class _Emission:
 
         def tile(i: Value) -> None:
             zeros = [e.const(self.vec, 0)] * (rows * kernel.vectors)
-            of_x = b.and_(b.icmp_signed("==", tap, e.index(0)), b.icmp_signed("==", i, e.index(0)))
+            of_x = b.and_(ahead.first_tap, b.icmp_signed("==", i, e.index(0)))
             turn = e.smaller(e.add(e.mul(ahead.part, parts - 1), i), kernel.vectors - 1)
             x_next = e.at(x, ahead.x, self.one)
             g_next = e.at(g, e.add(ahead.g, b.mul(turn, self.w["g_vector"])), self.one)
             fetch = b.select(of_x, x_next, g_next)
             steps = [b.select(of_x, a["x_step"], a["g_step"]) for a in self.axes]
-            first = e.at(x, e.mul(i, rows), self.one)
+            first = e.at(x, self._channel(e.mul(i, rows)), self.one)
             sums = self._pixels([first, g, fetch], bounds, steps, zeros)
             top = e.mul(e.add(row, e.mul(i, e.mul(self.w["taps"], rows))), kernel.vectors)
             down = e.mul(self.w["taps"], kernel.vectors)
@@ -364,6 +392,10 @@ class _Emission:
 
         return e.loop(first, stop, 1, [*moved(at, first), *sums], pixel)[3:]
 
+    def _channel(self, r: Index) -> Index:
+        """Elements from channel 0 of a block to channel r."""
+        return self.e.mul(self.w["x_row"], r) if self.kernel.planes else r
+
     def _products(self, x: Value, g: Value, acc: list[Value]) -> list[Value]:
         """One pixel: acc[r, v] + x[r] * g[v]."""
         e, n = self.e, self.kernel.vectors
@@ -372,6 +404,6 @@ class _Emission:
             gs.append(e.load(e.at(g, e.mul(self.w["g_vector"], v), self.one), self.vec))
         new = []
         for r in range(self.kernel.rows):
-            xr = e.splat(e.load(e.at(x, r, self.one), self.one), self.lanes)
+            xr = e.splat(e.load(e.at(x, self._channel(r), self.one), self.one), self.lanes)
             new += [e.muladd(xr, gs[v], acc[r * n + v]) for v in range(n)]
         return new
