@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from numpy.typing import NDArray
 
 from striate.codegen.elements import load_element, store_element
-from striate.codegen.emitter import Emitter, Value, storage
+from striate.codegen.emitter import Emitter, Value, lanes_of, storage
 from striate.codegen.expression import Expression
 from striate.codegen.kernel import Buffer, Step
+from striate.codegen.machine import host_target, named_target
 from striate.codegen.pointwise import Instruction
 from striate.dtype import DType
 from striate.target import Target
@@ -20,11 +22,11 @@ from tests.codegen.harness import aligned, run
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """out[i] = expression(in_0[i], ...) for i < n; words: n, the inputs, the output.
+    """out_j[i] = expression(in_0[i], ...)[j] for i < n; words: n, the inputs, the outputs.
 
     Attributes:
-        expression: with one result.
-        lanes: elements at a time; the last ones with a mask, or one by one for one lane.
+        expression: what is computed.
+        lanes: elements at a time; the last ones with a mask.
     """
 
     expression: Expression
@@ -32,26 +34,28 @@ class Apply:
 
     @property
     def name(self) -> str:
+        """As a C identifier."""
         return f"apply_{self.expression.body[-1].op}_{self.lanes}"
 
     def emit(self, e: Emitter) -> None:
-        n = e.number(0)
+        """A thread takes a range of elements."""
         dtypes = self.expression.arguments
-        target = self.expression.dtype(self.expression.results[0])
-        inputs = [e.pointer(1 + i) for i in range(len(dtypes))]
-        out = e.pointer(1 + len(dtypes))
-        first, last = e.share(n)
+        kinds = [self.expression.dtype(r) for r in self.expression.results]
+        pointers = [e.pointer(1 + i) for i in range(len(dtypes) + len(kinds))]
+        inputs, outputs = pointers[: len(dtypes)], pointers[len(dtypes) :]
+        first, last = e.share(e.number(0))
 
         def part(i: Value, mask: Value | None) -> None:
             xs = [
                 load_element(e, e.at(p, i, storage(d)), d, self.lanes, mask)
                 for p, d in zip(inputs, dtypes, strict=True)
             ]
-            (y,) = self.expression.emit(e, xs)
-            store_element(e, y, e.at(out, i, storage(target)), target, mask)
+            for y, p, d in zip(self.expression.emit(e, xs), outputs, kinds, strict=True):
+                literal = lanes_of(y.type) < self.lanes
+                whole = e.splat(y, self.lanes) if literal else y
+                store_element(e, whole, e.at(p, i, storage(d)), d, mask)
 
-        count = e.b.sub(last, first)
-        rest = e.b.urem(count, e.index(self.lanes))
+        rest = e.b.urem(e.b.sub(last, first), e.index(self.lanes))
         whole = e.b.sub(last, rest)
         e.each(first, whole, lambda i: part(i, None), self.lanes)
         if self.lanes > 1:
@@ -59,27 +63,29 @@ class Apply:
                 part(whole, e.first_lanes(rest, self.lanes))
 
 
-def single(op: str, result: DType, *arguments: DType, attr: Any = None) -> Expression:
-    """The expression of one op."""
+def each_of(
+    instructions: Sequence[tuple[str, DType]], *arguments: DType, attr: Any = None
+) -> Expression:
+    """The results of several ops, (name, dtype of the result), on the same arguments."""
     n = len(arguments)
-    return Expression(arguments, (Instruction(op, result, tuple(range(n)), attr),), (n,))
+    body = tuple(Instruction(op, result, tuple(range(n)), attr) for op, result in instructions)
+    return Expression(arguments, body, tuple(range(n, n + len(body))))
 
 
 def step(
     expression: Expression, lanes: int, xs: Sequence[NDArray[Any]]
-) -> tuple[Step, dict[Buffer, NDArray[Any]], NDArray[Any]]:
-    """(the step, its arrays, the output) for inputs of one length, copied."""
+) -> tuple[Step, dict[Buffer, NDArray[Any]], list[NDArray[Any]]]:
+    """(the step, its arrays, the outputs) for inputs of one length, copied."""
     n = xs[0].size
-    arrays = {}
-    for x in xs:
-        copy = aligned((n,), x.dtype)
+    outs: list[NDArray[Any]] = [
+        aligned((n,), expression.dtype(r).numpy) for r in expression.results
+    ]
+    copies: list[NDArray[Any]] = [aligned((n,), x.dtype) for x in xs]
+    for copy, x in zip(copies, xs, strict=True):
         copy[:] = x
-        arrays[Buffer(copy.nbytes)] = copy
-    out = aligned((n,), expression.dtype(expression.results[0]).numpy)
-    buffer = Buffer(out.nbytes)
-    words = (n, *arrays, buffer)
-    arrays[buffer] = out
-    return Step(Apply(expression, lanes), words, (buffer,)), arrays, out
+    arrays = {Buffer(a.nbytes): a for a in (*copies, *outs)}
+    buffers = (*arrays,)
+    return Step(Apply(expression, lanes), (n, *buffers), buffers[len(xs) :]), arrays, outs
 
 
 def applied(
@@ -88,8 +94,25 @@ def applied(
     lanes: int = 16,
     threads: int = 1,
     target: Target | None = None,
-) -> NDArray[Any]:
-    """The expression of arrays of one length."""
-    one, arrays, out = step(expression, lanes, xs)
+) -> list[NDArray[Any]]:
+    """The results of an expression on arrays of one length."""
+    one, arrays, outs = step(expression, lanes, xs)
     run([one], arrays, threads, target)
-    return out
+    return outs
+
+
+def _runs_here(name: str) -> bool:
+    """Whether this machine has all that the target needs: the x86-64 levels are nested."""
+    order = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
+    host = host_target().name
+    return host in order and order.index(name) <= order.index(host)
+
+
+TARGETS = [
+    pytest.param(
+        named_target(name),
+        id=name,
+        marks=[] if _runs_here(name) else pytest.mark.skip(f"this processor is not {name}"),
+    )
+    for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2")
+]
