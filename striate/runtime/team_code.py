@@ -159,8 +159,8 @@ class _Code:
     def ticks(self) -> Value:
         """A clock of constant rate; AArch64 keeps its cycle counter from programs."""
         if self.arm:
-            type = ir.FunctionType(I64, [])
-            return self.b.asm(type, "mrs $0, cntvct_el0", "=r", [], side_effect=True)
+            register = self.e.module.add_metadata(["cntvct_el0"])
+            return self.e.intrinsic("llvm.read_volatile_register.i64", I64, register)
         return self.e.intrinsic("llvm.readcyclecounter", I64)
 
     def pause(self) -> None:

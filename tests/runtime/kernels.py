@@ -106,7 +106,7 @@ class Unverified(Named):
     """A kernel whose IR LLVM refuses."""
 
     def emit(self, e: Emitter) -> None:
-        e.b.unreachable()
+        e.intrinsic("llvm.fma.f32", F32, e.const(F32, 1.0))
 
 
 def program(*rows: tuple[Kernel, Sequence[int], int]) -> Program:
