@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from striate.codegen.boxes import Operand, address, copy_step, dense_strides
+from striate.codegen.boxes import Operand, address, copy_step, dense_strides, fill_step, sum_step
 from striate.codegen.epilogue import Epilogue
+from striate.codegen.expression import Expression
 from striate.codegen.kernel import Buffer, Step, View, Word
 from striate.codegen.lane_conv import CHUNK, LaneConv
+from striate.codegen.lane_weight_gradient import LaneWeightGradient
 from striate.codegen.phases import Dense
-from striate.dtype import DType, bfloat16
+from striate.dtype import DType, bfloat16, compute_dtype
 from striate.ops.conv import ConvSpec
 from striate.ops.window import Window
 from striate.target import Target
@@ -20,6 +22,8 @@ from striate.target import Target
 FEW = 8  # channels of a group, up to which they are lanes
 UNROLLED = 11  # taps of the last axis
 PHASES = 16
+PIECES = 32  # of a weight gradient: enough work for a team
+LONG = 1 << 13  # terms of a sum, above which it is made of parts
 STREAM = 1 << 23  # bytes of x and y from which on they are not kept in cache
 
 
@@ -224,3 +228,112 @@ def grouped_conv(
         single = macs < 1 << 14
         steps += [*packing, Step(kernel, tuple(words), (y,), kernel.name, macs, single)]
     return steps
+
+
+def _rows(taps: int, most: int) -> int:
+    """Rows of taps summed together: as few passes as possible, then as few rows."""
+    return -(-taps // -(-taps // max(1, min(most, taps))))
+
+
+def _gradient_edges(f: Dense, inputs: int, cols: int) -> tuple[tuple[int, int, int], ...] | None:
+    """The first and the last tile of a line, if all others are whole."""
+
+    def tile(o: int) -> tuple[int, int, int]:
+        count, i = min(cols, f.outputs - o), o * f.stride - f.pad
+        span = (count - 1) * f.stride + (f.taps - 1) * f.dilation + 1
+        return count, min(max(0, -i), span), max(0, min(span, inputs - i))
+
+    last = (f.outputs - 1) // cols * cols
+    whole = cols, 0, (cols - 1) * f.stride + (f.taps - 1) * f.dilation + 1
+    for o in {cols, last - cols} if last > cols else ():
+        if tile(o) != whole:
+            return None
+    return (tile(0), tile(last)) if last else (tile(0),)
+
+
+def grouped_weight_supports(
+    target: Target, spec: ConvSpec, dtype: DType, x_block: int, g_block: int
+) -> bool:
+    """Whether there is a weight gradient kernel for a forward convolution: as `grouped_supports`,
+    without `lhs_dilation`.
+    """
+    if not grouped_supports(target, spec, dtype, x_block, g_block):
+        return False
+    return all(len(_phases(t)) == 1 for t in spec.windows)
+
+
+def grouped_weight_gradient(
+    target: Target,
+    spec: ConvSpec,
+    dtype: DType,
+    x: Buffer,
+    x_block: int,
+    g: Buffer,
+    g_block: int,
+    dw: View,
+) -> list[Step]:
+    """dw[G, K, C, *W] from x[N, G*C/x_block, *I, x_block] and g[N, G*K/g_block, *O, g_block].
+
+    Args:
+        target, spec, dtype, x_block, g_block: of the forward pass, as `grouped_weight_supports`
+            accepts them.
+        dw: any strides.
+    """
+    lay = layout(target, spec, dtype, x_block, g_block)
+    assert lay is not None
+    if 0 in spec.rhs_shape:
+        return []
+    if 0 in spec.lhs_shape or 0 in spec.out_shape:
+        return fill_step(spec.rhs_shape, Operand(dtype, dw), 0)
+    phases = [Dense.of(f) for t in spec.windows for f in t.live_phases()]
+    c, k = spec.in_features, spec.out_features
+    rank, last = len(phases), phases[-1]
+    free = target.registers - 7
+    taps = next(d for d in range(min(UNROLLED, last.taps), 0, -1)
+                if last.taps % d == 0 and (d * c <= free or d == 1))  # fmt: skip
+    rows = _rows(phases[-2].taps, free // (taps * c)) if rank > 1 else 1
+    most = max(1, min(target.registers // 2 - 2, target.registers - 3 - rows * taps * c))
+    cols = -(-last.outputs // -(-last.outputs // most))
+    inputs, outputs = ([*s[3:]] for s in (spec.lhs_shape, spec.out_shape))
+    kernel = LaneWeightGradient(
+        dtype=dtype,
+        rank=rank,
+        lanes=lay.lanes,
+        blocks=(x_block, g_block),
+        groups=(c, k),
+        rows=rows,
+        taps=taps,
+        cols=cols,
+        stride=last.stride,
+        dilation=last.dilation,
+        edges=_gradient_edges(last, inputs[-1], cols) if taps == last.taps else None,
+    )
+    vectors = spec.groups * k // lay.lanes
+    lines = spec.batch * (outputs[0] if rank > 1 else 1)
+    terms = spec.batch * prod(outputs)
+    pieces = vectors * prod(f.taps for f in phases) // (rows * taps)
+    parts = max(1, min(lines, max(-(-PIECES // pieces), terms // LONG)))
+    sums = compute_dtype(dtype)
+    shape = (vectors, *(f.taps for f in phases), c, lay.lanes // k, k)
+    strides = dense_strides(shape)
+    partial = Buffer(parts * prod(shape) * sums.itemsize, "partial sums")
+    words: list[Word] = [x, g, partial, spec.batch, vectors, parts]
+    words += [spec.groups * c * prod(inputs), spec.groups * k * prod(outputs)]
+    words += [prod(inputs) * x_block, prod(outputs) * g_block, strides[0], prod(shape)]
+    xs, gs = line_strides(inputs, x_block), line_strides(outputs, g_block)
+    words += axis_words(phases, spec.windows, xs, [*strides[1 : 1 + rank]], gs)
+    step = Step(kernel, tuple(words), (partial,), kernel.name, spec.macs, spec.macs < 1 << 14)
+    wg, wk, wc, *ws = dw.strides
+    first = dw.offset + sum(f.tap_first * s for f, s in zip(phases, ws, strict=True))
+    back = [f.tap_step * s for f, s in zip(phases, ws, strict=True)]
+    to = View(dw.buffer, first, (0, lay.lanes // k * wg, *back, wc, wg, wk))
+    whole = (parts, *shape)
+    added = sum_step(
+        whole,
+        (0,),
+        (Operand(sums, View(partial, 0, dense_strides(whole))),),
+        Expression((sums,), (), (0,)),
+        (Operand(dtype, to),),
+        "sum of parts",
+    )
+    return [step, *added]

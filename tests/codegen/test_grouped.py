@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from striate.codegen.boxes import dense_strides
-from striate.codegen.grouped import grouped_conv, grouped_supports
+from striate.codegen.grouped import (
+    grouped_conv,
+    grouped_supports,
+    grouped_weight_gradient,
+    grouped_weight_supports,
+)
 from striate.codegen.kernel import Buffer, View
 from striate.dtype import DType, bfloat16, float32, float64
 from striate.ops.conv import CONV, ConvSpec
@@ -51,6 +56,25 @@ def check(spec: ConvSpec, dtype: DType, target: Target, x_block: int, y_block: i
     assert close(logical(out[yb], spec.out_shape), wanted, spec, dtype, largest)
 
 
+def check_gradient(
+    spec: ConvSpec, dtype: DType, target: Target, x_block: int, g_block: int
+) -> None:
+    rng = np.random.default_rng(spec.macs)
+    assert grouped_weight_supports(target, spec, dtype, x_block, g_block)
+    x, g = (values(rng, s, dtype) for s in (spec.lhs_shape, spec.out_shape))
+    xb, gb, wb = (Buffer(0) for _ in range(3))
+    dw = View(wb, 0, dense_strides(spec.rhs_shape))
+    steps = grouped_weight_gradient(target, spec, dtype, xb, x_block, gb, g_block, dw)
+    given = {xb: blocked(x, x_block), gb: blocked(g, g_block)}
+    out = run_everywhere(steps, given, {wb: (spec.rhs_shape, dtype.numpy)}, target)
+    x, g = x.astype(np.float64), g.astype(np.float64)
+    order = (1, 2, 0, *range(3, x.ndim))
+    adjoint = spec.rhs_adjoint()
+    wanted = CONV.reference(adjoint, x.swapaxes(0, 2), g.transpose(order)).transpose(order)
+    largest = np.abs(x).max(initial=0) * np.abs(g).max(initial=0)
+    assert close(out[wb], wanted, adjoint, dtype, largest)
+
+
 def full(target: Target, dtype: DType) -> int:
     return target.lanes(max(32, dtype.bits))
 
@@ -75,3 +99,4 @@ def test_depthwise(target: Target, dtype: DType, layer: str) -> None:
     spec = ConvSpec(2, 2 * b, 1, 1, LAYERS[layer]())
     check(spec, dtype, target, b, b)
     check(spec.lhs_adjoint(), dtype, target, b, b)
+    check_gradient(spec, dtype, target, b, b)
