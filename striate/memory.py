@@ -98,6 +98,8 @@ def aligned_copy(x: NDArray[Any]) -> NDArray[Any]:
     return y
 
 
-def is_aligned(x: NDArray[Any]) -> bool:
-    """Whether an array is row-major and its address a multiple of 64."""
-    return x.flags.c_contiguous and not x.ctypes.data % ALIGNMENT
+def aligned(x: NDArray[Any]) -> NDArray[Any]:
+    """`x` if it is row-major and its address a multiple of 64, else a copy that is."""
+    x = np.asarray(x)
+    address: int = x.__array_interface__["data"][0]
+    return x if x.flags.c_contiguous and not address % ALIGNMENT else aligned_copy(x)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from striate.codegen.boxes import Operand, copy_step, map_step, sum_step
 from striate.codegen.expression import Expression, Instruction
 from striate.codegen.kernel import Buffer, Step, View
+from striate.codegen.layouts import TargetLayouts
 from striate.codegen.op_steps import LOWERINGS
 from striate.errors import StriateError
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Value, topological
 from striate.target import Target
+from striate.transform.blocks import block_channels
 from striate.transform.fuse import Fusion, Group, schedule
 from striate.transform.views import dense_strides, is_dense, view_through
 
@@ -45,6 +47,7 @@ class Lowering:
     def __init__(self, graph: Graph, target: Target) -> None:
         self.target = target
         self.program = Program()
+        graph = block_channels(graph, TargetLayouts(target))
         self.fusion = Fusion(graph)
         self._memory: dict[Node, Buffer] = {}
         self._copies: dict[Node, Buffer] = {}

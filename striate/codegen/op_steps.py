@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from striate.codegen.boxes import Operand, copy_step, fill_step
+from striate.codegen.dense import dense_conv, pack_weights
 from striate.codegen.extreme import extreme
 from striate.codegen.generic_conv import generic_conv
+from striate.codegen.grouped import grouped_conv, grouped_weight_gradient
 from striate.codegen.indexing import last_writer, put_add, scatter_add, take, take_along_axis
 from striate.codegen.kernel import Buffer, Step, View
-from striate.codegen.pool import argmax_pool
+from striate.codegen.layouts import TargetLayouts
+from striate.codegen.pool import argmax_pool, max_pool, max_pool_gradient
+from striate.codegen.random import random_uniform
+from striate.codegen.weight_gradient import weight_gradient, weight_gradient_supports
 from striate.ir.graph import Node
 from striate.ops.movement import Padding
 from striate.target import Target
@@ -113,8 +118,67 @@ def _argmax_pool(c: Context, n: Node, out: Buffer) -> None:
     c.add(argmax_pool(x.type.dtype, n.attrs, images, channels, 1, c.dense(x), out, 64))
 
 
+def _blocked_conv(c: Context, n: Node, out: Buffer) -> None:
+    x, w = n.inputs
+    spec, xb, yb = n.attrs.spec, n.attrs.x_block, n.attrs.y_block
+    dtype, data, weights = n.type.dtype, c.dense(x), c.view(w)
+    kernel = TargetLayouts(c.target).kernel(spec, dtype, xb, yb)
+    if kernel == "dense":
+        packed, steps = pack_weights(c.target, spec, dtype, weights, xb, yb)
+        c.add(steps)
+        c.add(dense_conv(c.target, spec, dtype, data, xb, packed, weights, out, yb))
+        return
+    assert kernel == "grouped", f"no kernel for {spec} in blocks {xb}, {yb}"
+    c.add(grouped_conv(c.target, spec, dtype, data, xb, weights, out, yb))
+
+
+def _blocked_weight_gradient(c: Context, n: Node, out: Buffer) -> None:
+    x, g = n.inputs
+    spec, xb, gb = n.attrs.spec, n.attrs.x_block, n.attrs.y_block
+    dtype, to = n.type.dtype, View(out, 0, dense_strides(n.shape))
+    if weight_gradient_supports(c.target, spec, dtype, xb, gb):
+        c.add(weight_gradient(c.target, spec, dtype, c.dense(x), xb, c.dense(g), gb, to))
+    else:
+        c.add(grouped_weight_gradient(c.target, spec, dtype, c.dense(x), xb, c.dense(g), gb, to))
+
+
+def _pool_sizes(n: Node) -> tuple[int, int, int]:
+    images, blocks, *_, b = n.inputs[0].shape
+    return images, blocks * b, b
+
+
+def _blocked_max_pool(c: Context, n: Node, out: Buffer) -> None:
+    (x,) = n.inputs
+    c.add(max_pool(x.type.dtype, n.attrs.windows, *_pool_sizes(n), c.dense(x), out))
+
+
+def _blocked_argmax_pool(c: Context, n: Node, out: Buffer) -> None:
+    (x,) = n.inputs
+    c.add(argmax_pool(x.type.dtype, n.attrs.windows, *_pool_sizes(n), c.dense(x), out, 32))
+
+
+def _blocked_pool_gradient(c: Context, n: Node, out: Buffer) -> None:
+    g, index = n.inputs
+    sizes = _pool_sizes(n)
+    c.add(
+        max_pool_gradient(
+            g.type.dtype, n.attrs.windows, *sizes, c.dense(index), 32, c.dense(g), out
+        )
+    )
+
+
+def _random_uniform(c: Context, n: Node, out: Buffer) -> None:
+    c.add(random_uniform(n.attrs, c.dense(n.inputs[0]), out))
+
+
 LOWERINGS: dict[str, Callable[[Context, Node, Buffer], None]] = {
     "conv": _conv,
+    "blocked_conv": _blocked_conv,
+    "blocked_weight_gradient": _blocked_weight_gradient,
+    "blocked_max_pool": _blocked_max_pool,
+    "blocked_argmax_pool": _blocked_argmax_pool,
+    "blocked_pool_gradient": _blocked_pool_gradient,
+    "random_uniform": _random_uniform,
     "concat": _concat,
     "pad": _pad,
     "take": _indexed(take),

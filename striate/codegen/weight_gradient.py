@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from math import ceil, gcd, prod
 
@@ -175,7 +176,7 @@ def weight_gradient_supports(
         return False
     pairs = ((spec.in_features, x_block), (spec.out_features, g_block))
     return all(
-        block >= 1 and _packing(lanes, spec.groups, features, block) is not None
+        block >= 1 and features % block == 0 and _packing(lanes, spec.groups, features, block) is not None
         for features, block in pairs
     )
 
@@ -186,14 +187,14 @@ def _tilings(vectors: int) -> Iterator[dict[int, int]]:
         count, rest = divmod(vectors, n)
         if not rest:
             yield {n: count}
-        for m in range(1, n):
-            for few in range(1, count + 1):
-                many, odd = divmod(vectors - few * n, m)
-                if not odd and many:
-                    yield {n: few, m: many}
+        for m, few in product(range(1, n), range(1, n)):
+            many, rest = divmod(vectors - few * m, n)
+            if not rest and many > 0:
+                yield {n: many, m: few}
 
 
-def _tile(target: Target, vectors: int, rows: Sequence[int]) -> tuple[int, dict[int, int]]:
+@lru_cache(maxsize=256)
+def _tile(target: Target, vectors: int, rows: tuple[int, ...]) -> tuple[int, dict[int, int]]:
     """The register tile: channels, one of `rows`, and the tiling of the features."""
     spare = 2 if target.name == "x86-64-v2" else 1  # a product without FMA has a register
 
@@ -207,9 +208,10 @@ def _tile(target: Target, vectors: int, rows: Sequence[int]) -> tuple[int, dict[
     return min(fits or every[:1], key=lambda p: cost(*p))
 
 
+@lru_cache(maxsize=256)
 def _units(
     groups: int, tiles: int, blocks: int, taps: int, bytes_each: int
-) -> list[tuple[int, int, int]]:
+) -> tuple[tuple[int, int, int], ...]:
     """(tiles of features, blocks of channels, taps) of a unit, for each number of threads."""
     sizes = [
         (k, c, t)
@@ -222,12 +224,17 @@ def _units(
         rounds = ceil(groups * ceil(tiles / k) * ceil(blocks / c) * ceil(taps / t) / threads)
         return rounds * k * c * t * (1 + 0.1 / k + 0.1 / c + 0.01 * taps / t)
 
-    return [min(sizes, key=lambda s: cost(t, *s)) for t in range(1, UNIT_LIMIT + 1)]
+    table: list[tuple[int, int, int]] = []
+    for threads in range(1, UNIT_LIMIT + 1):
+        few = threads <= 8 or not threads % 8  # between them, as the smaller team
+        table.append(min(sizes, key=lambda s: cost(threads, *s)) if few else table[-1])
+    return tuple(table)
 
 
 def _parts(n: int) -> list[int]:
-    """The distinct sizes of the largest part when n things are cut evenly."""
-    return sorted({ceil(n / parts) for parts in range(1, min(n, 2 * UNIT_LIMIT) + 1)} | {1})
+    """The distinct sizes of the largest part when n things are cut into few parts, or into many."""
+    cuts = {*range(1, 9), *(2**i * 8 for i in range(1, 4)), 12, 24, 48, n}
+    return sorted({ceil(n / parts) for parts in cuts if parts <= n})
 
 
 def weight_gradient(
@@ -289,13 +296,14 @@ class _Plan:
         """One step for each width of register tiles."""
         channels, block = self.spec.in_features, self.x[1]
         stored = self.dtype.itemsize == self.bytes
+        options: tuple[int, ...]
         few = [r for r in range(1, 9) if channels % r == 0]
-        width, options, direct = max(4, self.lanes), [4, 8, 16], False
+        width, options, direct = max(4, self.lanes), (4, 8, 16), False
         if stored and block == 1 and (max(few) >= 4 or channels in few):
-            width, options, direct = max(few), [max(few)], True
+            width, options, direct = max(few), (max(few),), True
         elif stored and block in (4, 8, 16) and block < 2 * self.lanes:
             width, direct = block, True
-        options = [r for r in options if width % r == 0]
+        options = tuple(r for r in options if width % r == 0)
         rows, tiling = _tile(self.target, ceil(self.spec.out_features / self.lanes), options)
         steps: list[Step] = []
         first = 0

@@ -18,7 +18,7 @@ from striate.codegen.kernel import At, Scratch, Table
 from striate.codegen.lower import Lowering
 from striate.codegen.machine import current_target
 from striate.ir.graph import Graph, Value
-from striate.memory import aligned_copy, aligned_empty, is_aligned
+from striate.memory import aligned, aligned_copy, aligned_empty
 from striate.runtime.arena import barriers, place
 from striate.runtime.jit import load
 from striate.runtime.team import Program, get_num_threads, run
@@ -133,7 +133,7 @@ class Executable:
             threads = get_num_threads()
             if threads > self.threads:
                 self._bind(threads)
-            given = [x if is_aligned(x) else aligned_copy(x) for x in values]
+            given = [aligned(x) for x in values]
             made = {b: aligned_empty(t.shape, t.dtype.numpy) for b, t in self._made.items()}
             addresses = np.array(
                 [
