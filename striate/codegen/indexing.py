@@ -96,8 +96,8 @@ def last_writer(
     small = rows == 1 or index_type.size < SMALL
     owners = Scratch(aligned(8 * max(1, size)))
     words = (index, out, fault, owners, rows, size, m, owners.nbytes)
-    kernel = LastWriter(index_type.dtype)
-    return [Step(kernel, words, (out, fault), f"last_writer {index_type}", single=small)]
+    kernel, label = LastWriter(index_type.dtype), f"last_writer {index_type}"
+    return [Step(kernel, words, (out, fault), label, single=small, updates=(fault,))]
 
 
 def scatter_rows(
@@ -159,7 +159,7 @@ def _gather(
     kernel = Gather(_BYTES[x_type.dtype.itemsize], index_type.dtype, _rows(b, strides))
     words = (x, index, out, fault, a, n, m, b, *(strides or (m * b, b)))
     small = a * m * b < SMALL
-    return [Step(kernel, words, (out, fault), f"{name} {x_type}", single=small)]
+    return [Step(kernel, words, (out, fault), f"{name} {x_type}", single=small, updates=(fault,))]
 
 
 def _scatter(
@@ -181,7 +181,7 @@ def _scatter(
             return []
         kernel: Gather | Scatter = Gather(_BYTES[dtype.itemsize], index_type.dtype, "whole")
         words: tuple[Word, ...] = (x, index, out, fault, 1, n, index_type.size, 0, 0, 1)
-        return [Step(kernel, words, written, f"{name} {x_type}", single=True)]
+        return [Step(kernel, words, written, f"{name} {x_type}", single=True, updates=(fault,))]
     grain = min(b, max(1, PIECE // dtype.itemsize))
     owned = a * -(-b // grain) < ROWS and dtype is not bfloat16
     kernel = Scatter(dtype, index_type.dtype, _rows(b, strides), owned, fault is not None)
@@ -189,4 +189,4 @@ def _scatter(
     places = (x, index, out, fault or 0, sums)
     words = (*places, a, n, m, b, *(strides or (m * b, b)), grain, sums.nbytes)
     small = a * max(m, n) * b < SMALL
-    return [Step(kernel, words, written, f"{name} {x_type}", single=small)]
+    return [Step(kernel, words, written, f"{name} {x_type}", single=small, updates=written[1:])]

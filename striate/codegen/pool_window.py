@@ -128,7 +128,7 @@ class MaxPool:
         layout: what lies across the lanes: all of a `block`, chunks of `channels`, or `columns`.
         steps: `steps_of` the windows.
         taps: size of the window's last axis, or 0 for any.
-        tile: windows at a time.
+        tile: windows at a time, at most: 1, 2 or 4.
         values, index: what is written; indices have 32 or 64 bits, or 0.
         wide: positions are computed in 64 bits.
         line: lanes at most, a power of two, if the outer axes are reduced first, else 0.
@@ -164,6 +164,8 @@ class MaxPool:
         bits = 64 if self.index and self.wide else bits
         most = e.target.lanes(bits)
         lanes = min(self.limit, most)
+        pairs = self.index and e.target.registers < 32  # else maxima and positions would spill
+        tile_size = min(self.tile, 2 if pairs else 4)
         every = axes(e, 10, self.steps)
         outer, last = every[:-1], every[-1]
         rows = e.number(3)
@@ -184,12 +186,12 @@ class MaxPool:
             pool = _Row(self, e, x, every, ranges, base, e.mul(i, last.out), block)
             if self.line:
                 pool = pool.reduced(min(self.line, most))
-            width = lanes if self.layout == "columns" else self.tile
+            width = lanes if self.layout == "columns" else tile_size
             end = e.b.sub(stop, e.index(width))
 
             def tile(o: Value) -> None:
                 o = e.smaller(o, end)
-                pool.chunks(lanes, lambda c: pool.windows(o, c, lanes, self.tile, None))
+                pool.chunks(lanes, lambda c: pool.windows(o, c, lanes, tile_size, None))
 
             def border(j: Value) -> None:
                 inside = e.b.sub(stop, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import prod
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from striate.codegen.kernel import Buffer, emit
-from striate.codegen.machine import compile_object, named_target
+from striate.codegen.machine import assembly, compile_object, named_target
 from striate.codegen.pool import argmax_pool, max_and_argmax_pool, max_pool, max_pool_gradient
 from striate.dtype import ALL, DType, bfloat16, float32
 from striate.ops.pool import ARGMAX_POOL
@@ -130,6 +131,19 @@ def test_kernels_are_shared_by_sizes_and_batches() -> None:
     small = max_pool(float32, (axis(20, 3, 2, 1),) * 2, 1, 16, 16, x, y)
     large = max_pool(float32, (axis(112, 3, 2, 1),) * 2, 8, 64, 16, x, y)
     assert small[0].kernel == large[0].kernel
+
+
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4"])
+def test_nothing_is_spilled(name: str) -> None:
+    x, y, index = (Buffer(0, s) for s in ("x", "y", "index"))
+    n, c, b, windows = CASES[0]
+    target = named_target(name)
+    steps = max_pool(float32, windows, n, c, b, x, y)
+    steps += max_and_argmax_pool(float32, windows, n, c, b, x, y, index, 32)
+    steps += max_pool_gradient(float32, windows, n, c, b, index, 32, y, x)
+    for step in steps:
+        text = assembly(emit(step.kernel, target), target)
+        assert not re.search(r"[xyz]mm.*rsp|rsp.*[xyz]mm", text), step.kernel.name
 
 
 def test_generates_for_aarch64() -> None:
