@@ -49,7 +49,7 @@ def layout(
         return None
     full = target.lanes(32 if dtype is bfloat16 else dtype.bits)
     whole = spec.groups * c % x_block == 0 and spec.groups * k % y_block == 0
-    for lanes in range(full, 0, -1):
+    for lanes in range(full, 1, -1):
         x_lanes = lanes // k * c
         if lanes % k or lanes & (lanes - 1) or x_lanes & (x_lanes - 1) or x_lanes > full:
             continue
@@ -259,7 +259,11 @@ def grouped_weight_supports(
     """
     if not grouped_supports(target, spec, dtype, x_block, g_block):
         return False
-    return all(len(_phases(t)) == 1 for t in spec.windows)
+    phases = [_phases(t) for t in spec.windows]
+    return all(
+        len(fs) == 1 and fs[0].taps == t.kernel_size
+        for fs, t in zip(phases, spec.windows, strict=True)
+    )
 
 
 def grouped_weight_gradient(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from striate.codegen.elements import load_element
-from striate.codegen.emitter import I32, Emitter, Value, element, storage, vector
+from striate.codegen.emitter import I32, Emitter, Value, element, lanes_of, storage, vector
 from striate.codegen.epilogue import Epilogue, Operands
 from striate.codegen.phases import floor_div
 from striate.dtype import DType
@@ -77,7 +77,10 @@ def permuted(e: Emitter, x: Value, feature: int, groups: tuple[int, int]) -> Val
     c, k = groups
     if groups == (1, 1):
         return x
-    lanes = [(lane // k) * c + feature for lane in range(x.type.count // c * k)]
+    count = lanes_of(x.type)
+    if count == 1:
+        return e.splat(x, k)
+    lanes = [(lane // k) * c + feature for lane in range(count // c * k)]
     return e.b.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
 
 
