@@ -119,8 +119,12 @@ class Emitter:
                 number -= 1 << one.width
         else:
             number = float(value)
-        n = lanes_of(type)
-        return ir.Constant(type, number if n == 1 else [number] * n)
+        scalar = ir.Constant(one, number)
+        if lanes_of(type) == 1:
+            return scalar
+        splat = ir.FormattedConstant(one, f"splat ({one} {scalar.get_reference()})")
+        splat.type = type  # which its constructor takes for a list
+        return splat
 
     def undefined(self, element: Any, lanes: int) -> Value:
         """A vector of any content, to be filled."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf
 from typing import Any
 
 from llvmlite import ir
@@ -65,7 +65,15 @@ def round_to(e: Emitter, x: Value, dtype: DType) -> Value:
 def _spread(e: Emitter, xs: Sequence[Value]) -> list[Value]:
     """The values with as many lanes as the widest has."""
     n = max((lanes_of(x.type) for x in xs), default=1)
-    return [x if lanes_of(x.type) == n else e.splat(x, n) for x in xs]
+    spread = []
+    for x in xs:
+        if lanes_of(x.type) == n:
+            spread.append(x)
+        elif isinstance(x, ir.Constant):
+            spread.append(e.const(vector(x.type, n), x.constant))
+        else:
+            spread.append(e.splat(x, n))
+    return spread
 
 
 def _rule(fn: Callable[..., Value]) -> Rule:
@@ -174,20 +182,18 @@ def _extreme(op: str) -> Callable[..., Value]:
     """The larger (`>`) or smaller (`<`) float; NaN if either is."""
 
     def fn(e: Emitter, x: Value, y: Value) -> Value:
+        b = e.b
         if _number(x):
-            x, y = y, x
-        best = e.b.select(e.b.fcmp_unordered(op, x, y), x, y)  # x if x is NaN, y if only y is
-        return best if _number(y) else e.b.select(e.b.fcmp_unordered("uno", y, y), y, best)
+            return b.select(b.fcmp_ordered(op, x, y), x, y)
+        best = b.select(b.fcmp_unordered(op, x, y), x, y)  # x if x is NaN, y if only y is
+        return best if _number(y) else b.select(b.fcmp_unordered("uno", y, y), y, best)
 
     return fn
 
 
 def _number(x: Value) -> bool:
     """Whether it is a constant other than NaN."""
-    if not isinstance(x, ir.Constant):
-        return False
-    value = x.constant[0] if isinstance(x.constant, list) else x.constant
-    return isinstance(value, int | float) and not isnan(value)
+    return isinstance(x, ir.Constant) and "0x7ff8" not in x.get_reference()
 
 
 # ---- signs and steps -----------------------------------------------------------------------
