@@ -29,6 +29,13 @@ from striate.codegen.ordering import comparable
 from striate.dtype import DType, bfloat16, bool_
 
 
+def plus(e: Emitter, dtype: DType, x: Value, y: Value) -> Value:
+    """The sum of two loaded elements; of bools, as bytes, whether one is true."""
+    if dtype is bool_:
+        return e.b.or_(x, y)
+    return e.b.fadd(x, y) if dtype.is_floating else e.b.add(x, y)
+
+
 def _given(e: Emitter, p: Value, dtype: DType) -> Value:
     """The integer at p as an i64."""
     given = e.load(p, storage(dtype))
@@ -234,7 +241,7 @@ class Scatter:
 
         def place(at: Value, b: Value, k: int, value: Value) -> None:
             to = e.at(e.at(sums, e.mul(at, line), wide), b, wide)
-            e.store(self.plus(e, e.load(to, vector(wide, k)), value), to)
+            e.store(plus(e, self.dtype, e.load(to, vector(wide, k)), value), to)
 
         def value_of(j: Value, b: Value, k: int) -> Value:
             p = e.at(e.at(source, e.mul(j, inner), one), b, one)
@@ -277,12 +284,6 @@ class Scatter:
         if self.checked:
             return _checked(e, p, self.index, n, e.pointer(3))
         return _given(e, p, self.index)
-
-    def plus(self, e: Emitter, x: Value, y: Value) -> Value:
-        """The sum, of bools whether one is true."""
-        if self.dtype is bool_:
-            return e.b.or_(x, y)
-        return e.b.fadd(x, y) if self.dtype.is_floating else e.b.add(x, y)
 
 
 @dataclass(frozen=True)

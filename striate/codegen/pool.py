@@ -117,7 +117,6 @@ def max_pool_gradient(
     if block < 4 or covers > COVERS:
         kind = int32 if index_bits == 32 else int64
         return scatter_rows(label, dtype, kind, planes, size, places, block, g, index, dx)
-    dtype = comparable(dtype)
     spread, (first, stop) = tiles_of(windows[-1])
     limit = power_of_two(block)
     kernel = MaxPoolGradient(

@@ -7,14 +7,16 @@ that begin with a window, so that an index and its g are loaded once for the who
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from striate.codegen.elements import load_element
 from striate.codegen.emitter import I32, Emitter, Index, Value, element, storage, vector
-from striate.codegen.pool_window import axes, each_chunk, split
+from striate.codegen.index_kernels import plus
+from striate.codegen.ordering import comparable
+from striate.codegen.pool_window import Axis, axes, each_chunk, split
 from striate.dtype import DType
 from striate.ops.window import Window
 
@@ -33,13 +35,17 @@ def tiles_of(w: Window) -> tuple[tuple[int, int], tuple[int, int]]:
     return ((k, m), (first, stop)) if m > 0 else ((0, 0), (0, 0))
 
 
+# (place in g, sums of the elements, elements that it reaches) -> the sums with it
+Meet = Callable[[Value, list[Value], range], list[Value]]
+
+
 @dataclass(frozen=True)
 class MaxPoolGradient:
     """Words: index, g, dx, planes, block, first and last + 1 window at which a tile may begin or
     end, then `axis_words`.
 
     Attributes:
-        dtype: of g and dx, not bool.
+        dtype: of g and dx.
         limit: lanes at most, a power of two.
         exact: the block has `limit` channels.
         steps: `steps_of` the windows.
@@ -68,66 +74,20 @@ class MaxPoolGradient:
         rows = e.number(3)
         for axis in outer:
             rows = e.b.mul(rows, axis.size)
+        windows = e.b.mul(every[0].out, every[0].out_pitch)  # of a plane
         block, first, stop = e.number(4), e.number(5), e.number(6)
         lanes = min(self.limit, e.target.lanes(max(32, self.dtype.bits)))
-        windows = e.b.mul(every[0].out, every[0].out_pitch)  # of a plane
         size, count = self.tile
         stride = self.steps[-1][0]
+        begin = e.b.sub(e.mul(first, stride), last.pad)  # elements that tiles hold
+        inside = e.mul(e.b.sub(stop, first), stride)
 
         def row(i: Value) -> None:
             plane, places = split(e, i, [a.size for a in outer])
             bounds = [a.windows(e, p) for a, p in zip(outer, places, strict=True)]
             flat = e.add(*(e.mul(p, a.pitch) for a, p in zip(outer, places, strict=True)), 0)
-            start = e.mul(i, last.size)
-
-            def gather(
-                i: Value,
-                c: Index,
-                width: int,
-                inner: tuple[Value, Value],
-                reached: Sequence[range],
-            ) -> None:
-                """dx at elements i .. i + width - 1 of the row from windows [inner) of the last
-                axis, or those of one loop if `reached` says which elements each one reaches."""
-                wanted = [self.spread(e, e.add(flat, i, t), lanes) for t in range(width)]
-
-                def meet(at: Value, sums: list[Value], columns: range) -> list[Value]:
-                    at = e.add(e.mul(at, block), c)
-                    index = self.positions(e, at, lanes)
-                    g = load_element(
-                        e, e.at(e.pointer(1), at, storage(self.dtype)), self.dtype, lanes
-                    )
-                    for t in columns:
-                        plus = e.b.fadd if self.dtype.is_floating else e.b.add
-                        chosen = e.b.icmp_signed("==", index, wanted[t])
-                        sums[t] = e.b.select(chosen, plus(sums[t], g), sums[t])
-                    return sums
-
-                def visit(axis: int, at: Value, sums: list[Value]) -> list[Value]:
-                    if axis < len(outer):
-                        pitch = outer[axis].out_pitch
-                        return e.loop(
-                            *bounds[axis],
-                            1,
-                            sums,
-                            lambda o, s: visit(axis + 1, e.b.add(at, e.b.mul(o, pitch)), s),
-                        )
-                    if not reached:
-                        return e.loop(
-                            *inner, 1, sums, lambda o, s: meet(e.b.add(at, o), s, range(1))
-                        )
-                    for n, columns in enumerate(reached):
-                        sums = meet(e.add(at, inner[0], n), sums, columns)
-                    return sums
-
-                zero = e.const(vector(element(self.dtype), lanes), 0)
-                for t, total in enumerate(visit(0, e.b.mul(plane, windows), [zero] * width)):
-                    to = e.at(
-                        e.pointer(2),
-                        e.add(e.mul(e.add(start, i, t), block), c),
-                        storage(self.dtype),
-                    )
-                    e.store(e.narrow(total, self.dtype), to)
+            start, origin = e.mul(i, last.size), e.b.mul(plane, windows)
+            elements = _Row(self, e, outer, bounds, origin, flat, start, block, lanes)
 
             def tile(q: Value) -> None:
                 q = e.smaller(q, e.b.sub(stop, e.index(count)))
@@ -136,48 +96,100 @@ class MaxPoolGradient:
                     range(max(0, stride * r), min(stride * count, stride * r + size))
                     for r in range(-before, count)
                 ]
-                inner = (e.add(q, -before), e.index(0))
-                i = e.b.sub(e.mul(q, stride), last.pad)
-                each_chunk(
-                    e,
-                    block,
-                    self.limit,
-                    lanes,
-                    self.exact,
-                    lambda c: gather(i, c, stride * count, inner, reached),
-                )
+
+                def inner(at: Value, sums: list[Value], meet: Meet) -> list[Value]:
+                    for n, columns in enumerate(reached):
+                        sums = meet(e.add(at, q, n - before), sums, columns)
+                    return sums
+
+                elements.gather(e.b.sub(e.mul(q, stride), last.pad), stride * count, inner)
 
             def border(j: Value) -> None:
-                if count:
-                    i = e.b.select(e.b.icmp_signed("<", j, begin), j, e.b.add(j, inside))
-                else:
-                    i = j
-                inner = last.windows(e, i)
-                each_chunk(
-                    e,
-                    block,
-                    self.limit,
-                    lanes,
-                    self.exact,
-                    lambda c: gather(i, c, 1, inner, ()),
-                )
+                i = e.b.select(e.b.icmp_signed("<", j, begin), j, e.b.add(j, inside))
+                ends = last.windows(e, i)
 
-            begin = e.b.sub(e.mul(first, stride), last.pad)
-            inside = e.mul(e.b.sub(stop, first), stride)
+                def inner(at: Value, sums: list[Value], meet: Meet) -> list[Value]:
+                    return e.loop(*ends, 1, sums, lambda o, s: meet(e.b.add(at, o), s, range(1)))
+
+                elements.gather(i, 1, inner)
+
             if count:
                 e.each(first, stop, tile, count)
             e.each(0, e.b.sub(last.size, inside), border)
 
         e.each(*e.share(rows), row)
 
-    def positions(self, e: Emitter, at: Value, lanes: int) -> Value:
-        """The indices at a place, as they are compared."""
-        kind = ir.IntType(self.index)
-        index = e.load(e.at(e.pointer(0), at, kind), vector(kind, lanes))
-        if self.wide or self.index == 32:
-            return index
-        return e.b.trunc(index, vector(I32, lanes))
 
-    def spread(self, e: Emitter, i: Value, lanes: int) -> Value:
+@dataclass(frozen=True)
+class _Row:
+    """One row of elements, while it is emitted.
+
+    Attributes:
+        kernel, e: what is emitted, and where.
+        outer: all axes but the last.
+        bounds: of the outer axes, the windows that reach over the row.
+        origin: where the plane begins in g, in positions.
+        flat: where the row begins in its plane.
+        start: where the row begins in dx, in positions.
+        block: channels in a block.
+        lanes: channels at a time.
+    """
+
+    kernel: MaxPoolGradient
+    e: Emitter
+    outer: Sequence[Axis]
+    bounds: Sequence[tuple[Value, Value]]
+    origin: Value
+    flat: Value
+    start: Value
+    block: Value
+    lanes: int
+
+    def gather(
+        self, i: Value, width: int, inner: Callable[[Value, list[Value], Meet], list[Value]]
+    ) -> None:
+        """dx at elements i .. i + width - 1 of the row; `inner(at, sums, meet)` lets the sums meet
+        windows of the row of g that begins at place `at`.
+        """
+        e, k = self.e, self.kernel
+        kind = comparable(k.dtype)
+        wanted = [self.spread(e.add(self.flat, i, t)) for t in range(width)]
+
+        def chunk(c: Index) -> None:
+            def meet(at: Value, sums: list[Value], columns: range) -> list[Value]:
+                at = e.add(e.mul(at, self.block), c)
+                index = self.positions(at)
+                g = load_element(e, e.at(e.pointer(1), at, storage(kind)), kind, self.lanes)
+                sums = [*sums]
+                for t in columns:
+                    chosen = e.b.icmp_signed("==", index, wanted[t])
+                    sums[t] = e.b.select(chosen, plus(e, k.dtype, sums[t], g), sums[t])
+                return sums
+
+            def visit(axis: int, at: Value, sums: list[Value]) -> list[Value]:
+                if axis == len(self.outer):
+                    return inner(at, sums, meet)
+                first, stop = self.bounds[axis]
+                pitch = self.outer[axis].out_pitch
+                return e.loop(
+                    *(first, stop, 1, sums),
+                    lambda o, s: visit(axis + 1, e.b.add(at, e.b.mul(o, pitch)), s),
+                )
+
+            zero = e.const(vector(element(kind), self.lanes), 0)
+            for t, total in enumerate(visit(0, self.origin, [zero] * width)):
+                to = e.add(e.mul(e.add(self.start, i, t), self.block), c)
+                e.store(e.narrow(total, kind), e.at(e.pointer(2), to, storage(kind)))
+
+        each_chunk(e, self.block, k.limit, self.lanes, k.exact, chunk)
+
+    def positions(self, at: Value) -> Value:
+        """The indices at a place, as they are compared."""
+        e, kind = self.e, ir.IntType(self.kernel.index)
+        index = e.load(e.at(e.pointer(0), at, kind), vector(kind, self.lanes))
+        narrow = self.kernel.index == 64 and not self.kernel.wide
+        return e.b.trunc(index, vector(I32, self.lanes)) if narrow else index
+
+    def spread(self, i: Value) -> Value:
         """A position in all lanes, as it is compared."""
-        return e.splat(i if self.wide else e.b.trunc(i, I32), lanes)
+        return self.e.splat(i if self.kernel.wide else self.e.b.trunc(i, I32), self.lanes)

@@ -61,7 +61,7 @@ def check(rng, op, case, dtype, index_dtype, target):  # type: ignore[no-untyped
     assert not fault.any()
     want = op.reference(attrs, x, index)
     if not (adjoint and dtype.is_floating):
-        np.testing.assert_array_equal(got, want)
+        assert got.tobytes() == want.tobytes()
         return
     wide = op.reference(attrs, x.astype(np.float64), index)
     size = op.reference(attrs, np.abs(x.astype(np.float64)), index)
