@@ -8,11 +8,12 @@ weights [channels/lanes, *W, C, lanes]. A tile is `cols` outputs of the last axi
 time loops go over the taps of the other axes, then each input column of a tap row is loaded once
 and given to every output that needs it. Padding is not in memory: rows outside of the image are
 skipped by the bounds of the loops; columns are checked where a tap row leaves the image. The last
-tile of a line moves left until it fits. Each output is one sum in a fixed order, wherever it is.
+tile of a line moves left until it fits. The order of a sum is a matter of its place in the line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -24,6 +25,7 @@ from striate.codegen.phases import floor_div
 from striate.dtype import DType
 
 AHEAD = 3584  # bytes between what is computed and what is prefetched, in layers that leave cache
+TOGETHER = 4  # columns whose channels are summed in turn, so that sums need not wait
 AXES = 11  # the first word of the axes
 AXIS_WORDS = 9
 CHUNK = 8  # tiles of one piece of work on a line without other axes
@@ -320,21 +322,26 @@ class _LaneConv:
             for t in range(kernel.taps)
         ]  # fmt: skip
 
-        def column(c: int, sums: list[Value]) -> list[Value]:
+        def columns(together: Sequence[int], sums: list[Value]) -> list[Value]:
             sums = [*sums]
-            p = e.at(self.x, e.add(x, c * kernel.blocks[0]), self.stored)
-            lanes = load_element(e, p, kernel.dtype, kernel.lanes // self.k * self.c)
+            lanes = []
+            for c in together:
+                p = e.at(self.x, e.add(x, c * kernel.blocks[0]), self.stored)
+                lanes.append(load_element(e, p, kernel.dtype, kernel.lanes // self.k * self.c))
             for f in range(self.c):
-                term = permuted(e, lanes, f, kernel.groups)
-                for q, t in users[c]:
-                    sums[q] = e.muladd(term, weights[t][f], sums[q])
+                for c, loaded in zip(together, lanes, strict=True):
+                    term = permuted(e, loaded, f, kernel.groups)
+                    for q, t in users[c]:
+                        sums[q] = e.muladd(term, weights[t][f], sums[q])
             return sums
 
         def whole() -> list[Value]:
             found = sums
             low, high = seen or (0, kernel.span)
-            for c in sorted(users):
-                found = column(c, found) if low <= c < high else found
+            inside = [c for c in sorted(users) if low <= c < high]
+            together = 1 if self.c == 1 else TOGETHER
+            for first in range(0, len(inside), together):
+                found = columns(inside[first : first + together], found)
             return found
 
         def border() -> list[Value]:
@@ -344,7 +351,7 @@ class _LaneConv:
                 present = e.b.icmp_unsigned("<", e.add(i, c), axis.inputs)
 
                 def then(c: int = c, mine: list[int] = mine) -> list[Value]:
-                    new = column(c, found)
+                    new = columns((c,), found)
                     return [new[q] for q in mine]
 
                 def otherwise(mine: list[int] = mine) -> list[Value]:
