@@ -195,14 +195,17 @@ def _step(
     plane, pitch = _pitches(plan)
     taps = _tap_positions(plan) if blocks else [0]
     padded = bool(blocks) and not plan.direct and not all(a.inside for a in axes)
+    size, unit = channels.size, channels.unit
     if plan.direct:
-        entries = [b * x_plane for b in range(blocks)]
-        last = axes[-1].stride * channels.size
-        entries = [e + sum(a.offsets[0] * a.x_step for a in axes) for e in entries]
+        origin = sum(a.offsets[0] * a.x_step for a in axes)
+        starts = [origin + b * x_plane for b in range(blocks)]
+        last = axes[-1].stride * size
     else:
-        entries = [(b * plan.positions + t) * channels.size for b in range(blocks) for t in taps]
-        last = channels.size
-    mask = blocks * plan.positions * channels.size
+        starts = [(b * plan.positions + t) * size for b in range(blocks) for t in taps]
+        last = size
+    entries = [start + c for start in starts for c in range(0, size, unit)]
+    masks = [t for _ in range(blocks) for t in taps for _ in range(0, size, unit)]
+    mask = blocks * plan.positions * size
     scratch = 0 if plan.direct else _up((mask + padded * plan.positions) * computed.itemsize)
     block, lanes = granule(y_block, spec.out_features, plan.lanes)
     run = _run_offsets(plan)
@@ -210,7 +213,8 @@ def _step(
         dtype,
         plan.mr,
         plan.nr,
-        channels.size,
+        size,
+        unit,
         channels.tail,
         len(axes),
         plan.run,
@@ -234,13 +238,12 @@ def _step(
         "mask": mask,
         "entries": Table(tuple(entries)),
         "entry_count": len(entries),
-        "mask_entries": Table(tuple(taps)),
-        "taps": len(taps),
+        "mask_entries": Table(tuple(masks) if padded else ()),
         "y_run": Table(run),
         "groups": spec.groups,
         "features": spec.out_features,
         "panels": _panels(spec, plan),
-        "panel_size": len(entries) * channels.size * plan.nr * plan.lanes,
+        "panel_size": len(entries) * unit * plan.nr * plan.lanes,
         "x_group": spec.in_features // x_block * x_plane,
         "x_block": x_plane,
         "blocks": channels.blocks,
@@ -265,6 +268,6 @@ def _step(
             f"offsets{j}": Table(planes.offsets),
         }
     words |= {f"operand{i}": operand for i, operand in enumerate(operands)}
-    macs = spec.batch * spec.groups * spec.out_features * len(entries) * channels.size
+    macs = spec.batch * spec.groups * spec.out_features * len(entries) * unit
     macs *= prod(a.out_size for a in axes[1:])
     return Step(kernel, arranged(kernel.words, words), (y,), kernel.name, macs)

@@ -1,6 +1,6 @@
 """The dense contraction: pack a tile of x, run all panels of w over it.
 
-    y[p, k] = sum over entries (channel block, tap) and c of  x[p + entry, c] * w[entry, c, k]
+    y[p, k] = sum over entries (channels, tap) and c of  x[p + entry, c] * w[entry, c, k]
 
 The register tile is MR pixels x NR vectors of output channels. A run-time table gives the address
 of every entry relative to the pixel, so one kernel serves every rank, kernel size, dilation, flip
@@ -27,7 +27,7 @@ from striate.codegen.words import Words
 from striate.dtype import DType
 
 _BASE = (
-    "x w y scratch scratch_each flags mask entries entry_count mask_entries taps y_run groups "
+    "x w y scratch scratch_each flags mask entries entry_count mask_entries y_run groups "
     "features panels panel_size x_group x_block blocks subs block_pitch y_group y_block flag_count"
 )
 _AXIS = "out tiles in stride x_step y_step planes plane_pitch pitch extra offsets"
@@ -40,7 +40,8 @@ class DenseKernel:
     Attributes:
         dtype: of x; sums are float32 for bfloat16.
         mr, nr: the register tile.
-        block: channels of an entry.
+        block: channels of a packed block.
+        unit: channels of an entry, a divisor of the block: what the innermost loop unrolls.
         tail: channels of the last sub-block of x, 0 if it is full.
         axes: the number of axes, the batch included.
         run: the axis at which a run of pixels begins.
@@ -57,6 +58,7 @@ class DenseKernel:
     mr: int
     nr: int
     block: int
+    unit: int
     tail: int
     axes: int
     run: int
@@ -101,6 +103,7 @@ class Dense:
         self.n = Words(e, kernel.words)
         self.y_dtype = kernel.epilogue.result if kernel.epilogue else kernel.dtype
         self.operands: Operands | None = None
+        self.stack: Value = None
         if kernel.epilogue:
             pointers = [self.n.pointer(f"operand{i}") for i in range(len(kernel.epilogue.kinds))]
             self.operands = Operands(e, kernel.epilogue, pointers)
@@ -242,14 +245,14 @@ class Dense:
         def entry(i: Value, carried: list[Value]) -> list[Value]:
             w, *acc = carried
             xs = e.at(x, e.load(e.at(entries, i, I64), I64), self.scalar)
-            for c in range(k.block):
+            for c in range(k.unit):
                 row = self.weight_row(w, c)
                 for m in range(k.mr):
                     value = e.load(e.at(xs, m * k.pixel + c, self.scalar), self.scalar)
                     lanes = e.splat(value, self.lanes)
                     for j in range(k.nr):
                         acc[m * k.nr + j] = e.muladd(lanes, row[j], acc[m * k.nr + j])
-            return [e.at(w, k.block * self.width, self.scalar), *acc]
+            return [e.at(w, k.unit * self.width, self.scalar), *acc]
 
         count = self.n.number("entry_count")
         acc = e.loop(0, count, 1, [weights, *zero], entry)[1:]
@@ -267,19 +270,18 @@ class Dense:
         """[1][NR] sums of one pixel, without those taps that see padding."""
         e, k, n = self.e, self.k, self.n
         entries, steps = n.pointer("entries"), n.pointer("mask_entries")
-        taps = n.number("taps")
         mask = e.at(pack_area(e, n, self.scalar), e.add(n.number("mask"), x, q), self.scalar)
         pixel = e.at(base, e.mul(q, k.pixel), self.scalar)
 
         def entry(i: Value, acc: list[Value]) -> list[Value]:
-            place = e.load(e.at(steps, e.b.urem(i, taps), I64), I64)
+            place = e.load(e.at(steps, i, I64), I64)
             inside = e.load(e.at(mask, place, self.scalar), self.scalar)
             xs = e.at(pixel, e.load(e.at(entries, i, I64), I64), self.scalar)
-            w = e.at(weights, e.mul(i, k.block * self.width), self.scalar)
+            w = e.at(weights, e.mul(i, k.unit * self.width), self.scalar)
 
             def add() -> list[Value]:
                 new = [*acc]
-                for c in range(k.block):
+                for c in range(k.unit):
                     value = e.splat(e.load(e.at(xs, c, self.scalar), self.scalar), self.lanes)
                     for j, row in enumerate(self.weight_row(w, c)):
                         new[j] = e.muladd(value, row, new[j])
@@ -299,6 +301,9 @@ class Dense:
         if k.along and len(sums) > 1:
             self.store_along(sums, e.add(y, q), g, p)
             return
+        if k.granule <= 2:
+            self.store_apart(sums, q, y, g, p)
+            return
         run = n.pointer("y_run")
         places = [e.add(y, e.load(e.at(run, e.add(q, m), I64), I64)) for m in range(len(sums))]
         first = e.mul(p, self.width)
@@ -313,7 +318,7 @@ class Dense:
                     channel = self.channel_offset(at)
                     whole = e.add(e.mul(g, n.number("features")), at)
                     ops = self.operands
-                    fixed = ops.at_channel(whole, k.granule, mask) if ops else None
+                    fixed = ops.at_channel(whole, k.granule, mask) if ops else []
                     for m, place in enumerate(places):
                         value = self.lanes_from(sums[m][j], part)
                         self.write(value, e.add(place, channel), fixed, mask)
@@ -325,6 +330,34 @@ class Dense:
                 else:
                     with e.when(e.b.icmp_signed(">", left, e.index(0))):
                         pixels(None)
+
+    def store_apart(self, sums: list[list[Value]], q: Value, y: Value, g: Value, p: Value) -> None:
+        """The same where neither pixels nor channels are neighbours: loops, by way of the stack."""
+        e, k, n = self.e, self.k, self.n
+        if self.stack is None:
+            with e.b.goto_entry_block():
+                self.stack = e.b.alloca(self.wide, k.mr * k.nr)
+        for i, value in enumerate(v for row in sums for v in row):
+            e.store(value, e.at(self.stack, i, self.wide))
+        features = n.number("features")
+        first = e.mul(p, self.width)
+        count = e.smaller(e.b.sub(features, first), self.width)
+
+        def pixel(m: Value) -> None:
+            place = e.add(y, e.load(e.at(n.pointer("y_run"), e.add(q, m), I64), I64))
+
+            def channels(c: Value) -> None:
+                at = e.add(first, c)
+                whole = e.add(e.mul(g, features), at)
+                ops = self.operands
+                fixed = ops.at_channel(whole, k.granule, None) if ops else []
+                from_ = e.at(self.stack, e.add(e.mul(m, self.width), c), self.scalar)
+                value = e.load(from_, vector(self.scalar, k.granule))
+                self.write(value, e.add(place, self.channel_offset(at)), fixed, None)
+
+            e.each(0, count, channels, k.granule)
+
+        e.each(0, len(sums), pixel)
 
     def store_along(self, sums: list[list[Value]], y: Value, g: Value, p: Value) -> None:
         """The same where pixels are neighbours in y and channels are not: sums are transposed."""
@@ -341,7 +374,7 @@ class Dense:
 
                 def pixels(channel: Value = channel, value: Value = value, m: int = m) -> None:
                     offset = e.add(y, m, self.channel_offset(channel))
-                    fixed = None
+                    fixed: list[Value | None] = []
                     if self.operands:
                         whole = e.add(e.mul(g, features), channel)
                         ones = self.operands.at_channel(whole, 1, None)
@@ -374,11 +407,11 @@ class Dense:
         return e.b.shuffle_vector(value, value, order)
 
     def write(
-        self, value: Value, offset: Index, fixed: list[Value | None] | None, mask: Value | None
+        self, value: Value, offset: Index, fixed: list[Value | None], mask: Value | None
     ) -> None:
         """Store the lanes of one value, from element `offset` of y."""
         e = self.e
-        if self.operands and fixed is not None:
+        if self.operands:
             value = self.operands.apply(value, fixed, offset, mask)
         place = e.at(self.n.pointer("y"), offset, storage(self.y_dtype))
         store_lanes(e, value, place, self.y_dtype, mask)

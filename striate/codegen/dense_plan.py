@@ -17,7 +17,8 @@ from striate.ops.conv import ConvSpec
 from striate.target import Target
 
 PARTS = 64  # more phases than this are refused
-BLOCK = 16  # channels of a packed block at most: what the micro-kernel unrolls
+BLOCK = 16  # channels of a packed block at most
+UNROLL = 4  # channels in the body of the innermost loop at most
 LATENCY = 4.0  # cycles of an FMA
 STREAM = 160.0  # bytes of weights whose way from L2 costs a cycle
 COPY = 2.0  # cycles to pack one position of one channel block
@@ -39,6 +40,11 @@ class Channels:
     blocks: int
     subs: int
     tail: int
+
+    @property
+    def unit(self) -> int:
+        """Channels that the micro-kernel unrolls."""
+        return max(d for d in range(1, UNROLL + 1) if self.size % d == 0)
 
     @classmethod
     def of(cls, features: int, x_block: int) -> Channels:
@@ -91,7 +97,7 @@ class Plan:
 def register_tiles(target: Target) -> Iterator[tuple[int, int, float]]:
     """(MR, NR, cycles per channel) of the tiles that fit the registers.
 
-    Two FMAs and two loads a cycle; a tile needs MR*NR sums, NR weights, and one pixel in all
+    Two FMAs, not quite two loads a cycle; a tile needs MR*NR sums, NR weights, and one pixel in all
     lanes (without FMA a product, too). Every channel streams NR vectors of weights.
     """
     spare = 1 if target.name != "x86-64-v2" else 2
@@ -99,7 +105,7 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int, float]]:
         for mr in range(1, 29):
             if mr * nr + nr + spare <= target.registers - (target.registers == 32):
                 loads, stream = mr + nr, nr * target.vector_bytes
-                cycles = max(mr * nr / 2, loads / 2, LATENCY)
+                cycles = max(mr * nr / 2, 0.55 * loads, LATENCY)
                 yield mr, nr, cycles + loads / 32 + stream / STREAM
 
 
