@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+import re
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 import striate.ops
 from striate.codegen.expression import Expression
-from striate.codegen.machine import host_target
+from striate.codegen.kernel import emit
+from striate.codegen.machine import assembly, host_target, named_target
 from striate.codegen.pointwise import POINTWISE, Instruction
 from striate.dtype import ALL, DType, bfloat16, bool_, float32, float64, int8, int32
 from striate.errors import DTypeError
@@ -26,7 +28,7 @@ from striate.ir.graph import Op
 from striate.ir.types import TensorType
 from striate.ops.elementwise import CAST
 from striate.target import Target
-from tests.codegen.applied import TARGETS, applied, each_of
+from tests.codegen.applied import TARGETS, Apply, applied, each_of
 
 Array = NDArray[Any]
 Long = np.longdouble
@@ -59,6 +61,8 @@ def pointwise_ops() -> dict[str, Op]:
 OPS = pointwise_ops()
 
 
+@cache
+@np.errstate(all="ignore")
 def arity(op: Op) -> int:
     """How many values an op takes."""
     kind = bool_ if op.name.startswith("logical") else float32
@@ -328,3 +332,18 @@ def test_threads_share_the_elements(threads: int) -> None:
     expression = each_of([("exp", float32)], float32)
     one = applied(expression, x, target=host_target())
     assert np.array_equal(one, applied(expression, x, threads=threads), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["x86-64-v2", "aarch64"])
+def test_nothing_calls_a_library(name: str) -> None:
+    dtypes = (float32, float32, float64, float64)
+    body = [
+        Instruction(op, result, (2 * side, 2 * side + 1)[: arity(OPS[op])])
+        for side, dtype in enumerate((float32, float64))
+        for op in OPS
+        if (result := result_of(OPS[op], dtype)) is not None
+    ]
+    expression = Expression(dtypes, tuple(body), tuple(range(4, 4 + len(body))))
+    target = named_target(name)
+    code = assembly(emit(Apply(expression, target.lanes(32)), target), target)
+    assert not re.findall(r"\n\t(?:callq?|bl)\t.*", code)
