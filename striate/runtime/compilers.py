@@ -29,6 +29,7 @@ from striate.codegen.machine import compile_object
 from striate.target import Target, cpu_count
 
 _PATIENCE = 30  # seconds that an idle worker stays
+_MOST = 16  # workers of one call: each takes about 100 MB
 _SCRIPT = Path(__file__).with_name("worker.py")
 _Source = str | partial[str]  # IR text, or the function that returns it
 _LOST = (EOFError, OSError, ValueError, pickle.UnpicklingError)  # what a dead worker looks like
@@ -109,6 +110,7 @@ class Worker:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None and not stream.closed:
                 os.dup2(nowhere, stream.fileno(), inheritable=False)
+                stream.close()  # and what it has yet to write goes nowhere
         os.close(nowhere)
         self.process.returncode = 0
 
@@ -238,7 +240,7 @@ class _Batch:
 
 def compile_all(kernels: Sequence[Kernel], target: Target) -> dict[Kernel, Compiled | str]:
     """For each kernel its object file, or the traceback of what went wrong; in parallel."""
-    threads = min(cpu_count(), len(kernels))
+    threads = min(cpu_count(), len(kernels), _MOST)
     batch = _Batch(target, threads)
     try:
         for kernel in kernels:

@@ -65,12 +65,13 @@ def _version() -> bytes:
 
 @cache
 def _disk(folder: str, megabytes: int) -> ObjectCache:
-    return ObjectCache(Path(folder), megabytes << 20)
+    place = Path(folder).expanduser() if folder else default_folder()
+    return ObjectCache(place, megabytes << 20)
 
 
 def _disk_now() -> ObjectCache:
     chosen = settings()
-    return _disk(chosen.cache_dir or str(default_folder()), chosen.cache_size)
+    return _disk(chosen.cache_dir, chosen.cache_size)
 
 
 def _key(kernel: Kernel, target: Target) -> str:
@@ -125,9 +126,9 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[Kernel, int]:
     if not can_run(target):
         raise StriateError(f"target: this processor cannot run code for {target.name}")
     addresses = _loaded.addresses
-    with _loaded.lock:
-        new = [kernel for kernel in wanted if (kernel, target) not in addresses]
-        if new:
-            for kernel, address in _map(objects(new, target), target).items():
+    if any((kernel, target) not in addresses for kernel in wanted):
+        with _loaded.lock:
+            new = [kernel for kernel in wanted if (kernel, target) not in addresses]
+            for kernel, address in _map(objects(new, target), target).items() if new else ():
                 addresses[kernel, target] = address
-        return {kernel: addresses[kernel, target] for kernel in wanted}
+    return {kernel: addresses[kernel, target] for kernel in wanted}

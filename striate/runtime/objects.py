@@ -27,14 +27,17 @@ _HOUR = 3600
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
-def default_folder() -> Path:
-    """Where this platform keeps a user's caches, and in it ours."""
-    if os.name == "nt":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+def default_folder() -> Path | None:
+    """Where this platform keeps a user's caches, and in it ours; None: the user has no home."""
+    try:
+        if os.name == "nt":
+            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
     return Path(base) / "striate"
 
 
@@ -54,22 +57,22 @@ class ObjectCache:
     """Bytes by key (hexadecimal digits) in a folder.
 
     Args:
-        folder: made, with mode 0700, if there is none.
+        folder: made, with mode 0700, if there is none; None: keep nothing.
         limit: the most bytes to keep; 0: keep nothing, find nothing.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, limit: int) -> None:
+        self.folder = folder or Path()
         self.limit = limit
         self._bytes: int | None = None  # what the folder holds, as far as we know
         self._warned = False
-        self._usable = limit > 0 and self._prepare()
+        self._usable = folder is not None and limit > 0 and self._prepare()
 
     def _prepare(self) -> bool:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = self.folder.stat()
-        except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        except OSError:
             return False
         if not _private(status):
             self._warn(self.folder)

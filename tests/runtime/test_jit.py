@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from striate.codegen.machine import can_run, current_target, host_target, named_target
-from striate.config import config
+from striate.config import _from_environment, config
 from striate.errors import StriateError
 from striate.runtime import compilers, jit
 from striate.runtime.compilers import Compiled, compile_all, stop_workers
@@ -211,6 +211,53 @@ def test_processes_that_start_together(tmp_path: Path) -> None:
     assert [p.communicate(timeout=100)[1] for p in both] == [b"", b""]
     assert [p.returncode for p in both] == [0, 0]
     assert len([*tmp_path.iterdir()]) == 1
+
+
+FORKED = """
+import os, sys, warnings
+from striate.codegen.machine import host_target
+from striate.runtime import compilers
+from tests.runtime.kernels import Constant
+
+def tuned(value):
+    return compilers.compile_all([Constant(value)], host_target())[Constant(value)].tuned
+
+assert tuned(1)
+(mine,) = compilers._idle
+child = os.fork()
+if not child:
+    assert not compilers._idle
+    assert tuned(2)
+    sys.exit(0)  # which ends the child's workers
+assert os.waitpid(child, 0)[1] == 0
+assert compilers._idle == [mine] and mine.alive()
+assert tuned(3)
+assert compilers._idle == [mine]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "default::ResourceWarning", "-c", FORKED],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["STRIATE_NUM_THREADS", "STRIATE_CACHE_SIZE"])
+def test_numbers_in_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    field = name.removeprefix("STRIATE_").lower()
+    monkeypatch.setenv(name, " 7 ")
+    assert getattr(_from_environment(), field) == 7
+    for wrong in ("-1", "seven", "1.5"):
+        monkeypatch.setenv(name, wrong)
+        with pytest.raises(StriateError, match=f"{name} must be a whole number"):
+            _from_environment()
 
 
 def test_the_target_of_the_settings() -> None:

@@ -134,6 +134,17 @@ def test_a_folder_that_vanishes(cache: ObjectCache) -> None:
     assert cache.get(KEY) is None
 
 
+def test_no_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    cache = ObjectCache(default_folder(), 1 << 20)
+    cache.put(KEY, CONTENT)
+    assert cache.get(KEY) is None
+
+
 def test_no_bytes_no_cache(tmp_path: Path) -> None:
     cache = ObjectCache(tmp_path / "cache", 0)
     cache.put(KEY, CONTENT)
