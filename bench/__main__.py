@@ -14,9 +14,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.threads import pin
+
+if TYPE_CHECKING:
+    from bench.suites import Options
+    from bench.timing import Result
 
 ROOT = Path(__file__).resolve().parent
 
@@ -68,7 +72,6 @@ def run(suite: str, args: argparse.Namespace) -> None:
         args.threads, args.quick, args.only, tuple(args.direction), tuple(args.batch),
         args.torch_compile,
     )  # fmt: skip
-    threads_of_peers(args.threads)
     name = suite if options.whole else f"{suite}-part"
     start = time.perf_counter()
     probes = machine.probes(args.threads)
@@ -76,9 +79,9 @@ def run(suite: str, args: argparse.Namespace) -> None:
     bandwidth = probes.copy(args.threads)
     for what, text in described.items():
         print(f"{what:>18}: {text}")
-    results: list[Any] = []
+    results: list[Result] = []
     try:
-        for result in measure(suite, options, probes, args.rounds):
+        for result in measure(suite, options, args.rounds):
             results.append(result)
             shown = ", ".join(
                 f"{r.name} {report.amount(r.seconds, result.unit)}" for r in result.rows
@@ -96,31 +99,13 @@ def run(suite: str, args: argparse.Namespace) -> None:
         print(f"saved {args.out / name}.json and .md after {described['seconds']} s")
 
 
-def measure(suite: str, options: Any, probes: Any, rounds: int | None) -> Iterator[Any]:
+def measure(suite: str, options: Options, rounds: int | None) -> Iterator[Result]:
     """The results of a suite."""
-    from dataclasses import replace
-
-    from bench import suites
-    from bench.timing import QUICK, Effort, compare
+    from bench import suites, worker
 
     if suite == "compile":
-        yield from suites.measured(options)
-        return
-    effort = QUICK if options.quick else Effort()
-    if rounds:
-        effort = replace(effort, rounds=rounds)
-    for case in suites.cases(suite, options):
-        if options.wants(case.group, case.name):
-            yield compare(case, effort, lambda: probes.peak(options.threads))
-
-
-def threads_of_peers(threads: int) -> None:
-    """What the environment does not say to PyTorch."""
-    try:
-        import torch
-    except ImportError:
-        return
-    torch.set_num_threads(threads)
+        return suites.measured(options)
+    return worker.results(suite, options, rounds)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,15 @@ def describe(threads: int) -> dict[str, str]:
     }
 
 
+def pin_torch(threads: int) -> None:
+    """Tell PyTorch, which does not ask the environment in every build."""
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(threads)
+
+
 # ---- what it can do ------------------------------------------------------------------------
 
 

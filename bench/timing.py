@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,11 @@ class Result:
     peak: float | None = None
     unit: str = "ms"
 
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Result:
+        """The result whose `dataclasses.asdict` these fields are."""
+        return cls(**fields | {"rows": [Row(**row) for row in fields["rows"]]})
+
     @property
     def ours(self) -> float | None:
         """Seconds of striate."""
@@ -167,6 +173,8 @@ def compare(
     effort: Effort,
     probe: Callable[[], float] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    watch: Callable[[str], None] = lambda name: None,
+    skip: Mapping[str, str] = MappingProxyType({}),
 ) -> Result:
     """Prepare, check and time the contenders of a case.
 
@@ -178,11 +186,17 @@ def compare(
         effort: how long.
         probe: the processor's peak in FLOP/s, measured once a round.
         clock: seconds.
+        watch: is told the name of each contender before its turn.
+        skip: contenders to leave out, and why.
     """
     rows = [Row(c.name) for c in case.contenders]
     calls: dict[int, Callable[[], Any]] = {}
     results: dict[int, NDArray[Any]] = {}
     for i, contender in enumerate(case.contenders):
+        if contender.name in skip:
+            rows[i].reason = skip[contender.name]
+            continue
+        watch(contender.name)
         try:
             start = clock()
             call = contender.prepare()
@@ -200,7 +214,7 @@ def compare(
             if not rows[i].error <= case.tolerance:
                 rows[i].reason = f"wrong: relative error {rows[i].error:.1e}"
     del results
-    peaks = _rounds(rows, calls, effort, probe, clock)
+    peaks = _rounds(rows, calls, effort, probe, clock, watch)
     return Result(
         case.group, case.name, rows, case.flops, case.nbytes, case.count,
         statistics.median(peaks) if peaks else None,
@@ -213,6 +227,7 @@ def _rounds(
     effort: Effort,
     probe: Callable[[], float] | None,
     clock: Callable[[], float],
+    watch: Callable[[str], None],
 ) -> list[float]:
     """Fill the rows' samples; returns what the probe measured."""
 
@@ -225,6 +240,7 @@ def _rounds(
     repeats: dict[int, int] = {}
     rounds: dict[int, int] = {}
     for i, call in list(calls.items()):
+        watch(rows[i].name)
         try:
             once = timed(call, 1)
         except Exception as error:
@@ -242,6 +258,7 @@ def _rounds(
             peaks.append(probe())
         for i, call in calls.items():
             if n < rounds[i]:
+                watch(rows[i].name)
                 time.sleep(PAUSE)
                 if repeats[i] > 1:
                     call()

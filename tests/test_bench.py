@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import striate as st
-from bench import convolutions, layers, mnist, networks, report, suites
+from bench import convolutions, layers, mnist, networks, report, suites, worker
 from bench.__main__ import arguments
 from bench.compilation import child
 from bench.timing import (
@@ -255,6 +256,37 @@ def test_a_child_measures(tmp_path: Path) -> None:
     assert set(found) == {"first", "second", "new batch"}
     with pytest.raises(RuntimeError, match="KeyError"):
         child(("first", OURS, "no such", "inference", 1), 1, str(tmp_path))
+
+
+FAKE_WORKER = """
+import json, os, signal, sys
+order = json.loads(sys.argv[1])
+rows = [{"name": "striate", "samples": [0.1]}, {"name": "peer", "samples": []}]
+for case in range(order["first"], 3):
+    skip = order["skip"].get(str(case), {})
+    for row in rows:
+        print(json.dumps({"case": case, "at": row["name"]}), flush=True)
+        row["reason"] = skip.get(row["name"], "")
+        if case == 1 and row["name"] == "peer" and not row["reason"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    result = {"group": "g", "name": str(case), "rows": rows}
+    print(json.dumps({"case": case, "result": result}), flush=True)
+"""
+
+
+def test_a_peer_that_brings_the_worker_down_is_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "COMMAND", [sys.executable, "-c", FAKE_WORKER])
+    found = list(worker.results("weak", suites.Options(), None))
+    assert [r.name for r in found] == ["0", "1", "2"]
+    assert [r.rows[1].reason for r in found] == ["", "brought the process down: SIGKILL", ""]
+
+
+def test_a_worker_that_fails_by_itself_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "COMMAND", [sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(RuntimeError, match="exit status 3"):
+        list(worker.results("weak", suites.Options(), None))
 
 
 def test_the_bar_of_mnist() -> None:
