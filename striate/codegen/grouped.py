@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
@@ -11,7 +11,7 @@ from striate.codegen.boxes import Operand, address, copy_step, dense_strides, fi
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.expression import Expression
 from striate.codegen.kernel import Buffer, Step, View, Word
-from striate.codegen.lane_conv import CHUNK, LaneConv
+from striate.codegen.lane_conv import LaneConv
 from striate.codegen.lane_weight_gradient import LaneWeightGradient
 from striate.codegen.phases import Dense
 from striate.dtype import DType, bfloat16, compute_dtype
@@ -85,14 +85,18 @@ def grouped_supports(
     return all(f.stride > 0 for t in spec.windows for f in _phases(t))
 
 
-def _tile(target: Target, outputs: int, weights: int) -> int:
-    """Outputs of a tile: as even tiles as registers allow, which hold the sums and, where they
-    take not more than half, the weights of a tap row.
+def _longest(target: Target, weights: int) -> int:
+    """Outputs of the longest tile: registers hold the sums and, where they take not more than half,
+    the weights of a tap row.
     """
     free = target.registers - 4
     free -= weights if weights <= free // 2 else 2
-    most = min(free, target.registers // 2 - 2)
-    return -(-outputs // -(-outputs // max(1, most)))
+    return max(1, min(free, target.registers // 2 - 2))
+
+
+def _even(n: int, most: int) -> int:
+    """The size of the larger pieces of n things, in as few and even pieces as may be."""
+    return -(-n // -(-n // most))
 
 
 def _unrolled(taps: int) -> int:
@@ -102,12 +106,12 @@ def _unrolled(taps: int) -> int:
     return next(d for d in range(UNROLLED, 0, -1) if taps % d == 0)
 
 
-def _edges(f: Dense, inputs: int, cols: int) -> tuple[tuple[int, int], ...] | None:
+def _edges(kernel: LaneConv, f: Dense, inputs: int) -> tuple[tuple[int, int], ...] | None:
     """The columns inside of the image of the first and the last tile, if all others are whole."""
-    span = (cols - 1) * f.stride + (f.taps - 1) * f.dilation + 1
+    span, cols = kernel.span, kernel.cols
 
     def seen(o: int) -> tuple[int, int]:
-        i = o * f.stride - f.pad
+        i = o // kernel.lhs[0] * f.stride - f.pad
         return min(max(0, -i), span), max(0, min(span, inputs - i))
 
     last = f.outputs - cols
@@ -115,6 +119,24 @@ def _edges(f: Dense, inputs: int, cols: int) -> tuple[tuple[int, int], ...] | No
         if seen(o) != (0, span):
             return None
     return (seen(0), seen(last)) if last else (seen(0),)
+
+
+def _joined(window: Window, longest: int) -> tuple[Dense, tuple[int, int]] | None:
+    """All phases of a last axis as one, with `LaneConv.lhs`, where tiles hold whole cycles, or one
+    tile, of at most `longest` outputs, is the line.
+    """
+    t = window.canonical()
+    a, last = t.lhs_dilation, t.kernel_size - 1
+    if a == 1 or t.stride < 0 or not 0 <= last < UNROLLED:
+        return None
+    if t.out_size > longest and (t.out_size % a or longest < a):
+        return None
+    tap, step, dilation, pad = 0, 1, t.rhs_dilation, t.pad_lo
+    if dilation < 0:
+        tap, step, dilation, pad = last, -1, -dilation, pad - dilation * last
+    pad, m = divmod(pad, a)
+    dense = Dense(0, 1, t.out_size, tap, step, t.kernel_size, t.stride, dilation, pad)
+    return dense, (a, m)
 
 
 def line_strides(sizes: Sequence[int], block: int) -> list[int]:
@@ -185,12 +207,15 @@ def grouped_conv(
     x_plane, y_plane = prod(inputs), prod(outputs)
     moved = prod(spec.lhs_shape) * dtype.itemsize + prod(spec.out_shape) * result.itemsize
     groups = spec.in_features, spec.out_features
-    for phases in product(*(_phases(t) for t in spec.windows)):
+    joined = _joined(spec.windows[-1], _longest(target, spec.windows[-1].kernel_size * groups[0]))
+    last_phases = [joined[0]] if joined else _phases(spec.windows[-1])
+    for phases in product(*(_phases(t) for t in spec.windows[:-1]), last_phases):
         last = phases[-1]
         taps = _unrolled(last.taps)
-        outs = min(last.outputs, CHUNK * target.registers) if last.outputs else 1
-        cols = _tile(target, outs, taps * groups[0])
-        known = len(phases) > 1 and taps == last.taps
+        lhs = joined[1] if joined else (1, 0)
+        cols = _even(max(1, last.outputs), _longest(target, taps * groups[0]))
+        if joined and cols < last.outputs:  # whole cycles
+            cols = max(lhs[0], cols // lhs[0] * lhs[0])
         kernel = LaneConv(
             dtype=dtype,
             rank=len(phases),
@@ -200,14 +225,16 @@ def grouped_conv(
             cols=cols,
             taps=taps,
             stride=last.stride,
-            step=last.step,
             dilation=last.dilation,
-            edges=_edges(last, inputs[-1], cols) if known else None,
+            step=last.step,
+            lhs=lhs,
             dilated=any(f.dilation != 1 for f in phases[:-1]),
             uniform=uniform,
             stream=moved >= STREAM,
             epilogue=epilogue,
         )
+        if len(phases) > 1 and taps == last.taps:
+            kernel = replace(kernel, edges=_edges(kernel, last, inputs[-1]))
         packing: list[Step] = []
         weights = w
         if not uniform:
@@ -225,14 +252,10 @@ def grouped_conv(
         words += [x_plane * x_block, y_plane * y_block, vector, first]
         words += [*axis_words(phases, spec.windows, xs, ws, ys), *operands]
         macs = prod(f.outputs * f.taps for f in phases) * spec.batch * spec.groups * prod(groups)
+        macs //= lhs[0]
         single = macs < 1 << 14
         steps += [*packing, Step(kernel, tuple(words), (y,), kernel.name, macs, single)]
     return steps
-
-
-def _rows(taps: int, most: int) -> int:
-    """Rows of taps summed together: as few passes as possible, then as few rows."""
-    return -(-taps // -(-taps // max(1, min(most, taps))))
 
 
 def _gradient_edges(f: Dense, inputs: int, cols: int) -> tuple[tuple[int, int, int], ...] | None:
@@ -295,9 +318,9 @@ def grouped_weight_gradient(
     free = target.registers - 7
     taps = next(d for d in range(min(UNROLLED, last.taps), 0, -1)
                 if last.taps % d == 0 and (d * c <= free or d == 1))  # fmt: skip
-    rows = _rows(phases[-2].taps, free // (taps * c)) if rank > 1 else 1
+    rows = _even(phases[-2].taps, max(1, free // (taps * c))) if rank > 1 else 1
     most = max(1, min(target.registers // 2 - 2, target.registers - 3 - rows * taps * c))
-    cols = -(-last.outputs // -(-last.outputs // most))
+    cols = _even(last.outputs, most)
     inputs, outputs = ([*s[3:]] for s in (spec.lhs_shape, spec.out_shape))
     kernel = LaneWeightGradient(
         dtype=dtype,

@@ -103,6 +103,8 @@ class LaneConv:
         cols: outputs of a tile; no line is shorter.
         taps, stride, dilation, step: of the last axis: it has a multiple of `taps` taps, and `step`
             outputs of y between its outputs.
+        lhs: (a, m), where outputs o from a multiple of a on see inputs i with
+            a * i = stride * o + dilation * t - m: the input gradient of a strided convolution.
         edges: the columns [low, high) inside of the image, of a line's only tile or of its first
             and its last, all others being whole; None: any tile may leave the image anywhere.
         dilated: whether another axis has a dilation.
@@ -121,6 +123,7 @@ class LaneConv:
     stride: int
     dilation: int
     step: int = 1
+    lhs: tuple[int, int] = (1, 0)
     edges: tuple[tuple[int, int], ...] | None = None
     dilated: bool = False
     uniform: bool = False
@@ -135,10 +138,21 @@ class LaneConv:
         size = f"{self.lanes}x{self.cols}_taps{self.taps}s{self.stride}"
         return f"{kind}{self.rank}d_{self.dtype.short}_{c}x{k}_{size}"
 
+    def users(self) -> dict[int, list[tuple[int, int]]]:
+        """The (output, tap) pairs of a tile that see each input column, through one chunk."""
+        a, m = self.lhs
+        found: dict[int, list[tuple[int, int]]] = {}
+        for q in range(self.cols):
+            for t in range(self.taps):
+                column, between = divmod(q * self.stride + t * self.dilation - m, a)
+                if not between:
+                    found.setdefault(column, []).append((q, t))
+        return dict(sorted(found.items()))
+
     @property
     def span(self) -> int:
         """Input columns that a tile's outputs see through one chunk of taps."""
-        return (self.cols - 1) * self.stride + (self.taps - 1) * self.dilation + 1
+        return max(self.users(), default=0) + 1
 
     def emit(self, e: Emitter) -> None:
         """A thread's share: rows of outputs."""
@@ -240,7 +254,8 @@ class _LaneConv:
     ) -> None:
         """`cols` outputs from o on; `seen`: the columns inside of the image, if that is known."""
         e, kernel, axis = self.e, self.kernel, self.axes[-1]
-        i = e.b.sub(e.mul(o, kernel.stride), axis.pad)
+        a, _ = kernel.lhs
+        i = e.b.sub(e.mul(e.b.udiv(o, e.index(a)) if a > 1 else o, kernel.stride), axis.pad)
         x = e.add(x, e.mul(i, kernel.blocks[0]))
         if kernel.stream:
             self._prefetch(levels, x)
@@ -313,10 +328,7 @@ class _LaneConv:
     ) -> list[Value]:
         """The sums plus one chunk of taps of the last axis, whose first tap stands at i."""
         e, kernel, axis = self.e, self.kernel, self.axes[-1]
-        users: dict[int, list[tuple[int, int]]] = {}  # column -> (output, tap)
-        for q in range(kernel.cols):
-            for t in range(kernel.taps):
-                users.setdefault(q * kernel.stride + t * kernel.dilation, []).append((q, t))
+        users = kernel.users()
         weights = [[self.weight] * self.c for _ in range(kernel.taps)] if kernel.uniform else [
             [self._weight(e.add(w, (t * self.c + f) * kernel.lanes)) for f in range(self.c)]
             for t in range(kernel.taps)
@@ -338,7 +350,7 @@ class _LaneConv:
         def whole() -> list[Value]:
             found = sums
             low, high = seen or (0, kernel.span)
-            inside = [c for c in sorted(users) if low <= c < high]
+            inside = [c for c in users if low <= c < high]
             together = 1 if self.c == 1 else TOGETHER
             for first in range(0, len(inside), together):
                 found = columns(inside[first : first + together], found)
@@ -346,7 +358,7 @@ class _LaneConv:
 
         def border() -> list[Value]:
             found = [*sums]
-            for c in sorted(users):
+            for c in users:
                 mine = sorted({q for q, _ in users[c]})
                 present = e.b.icmp_unsigned("<", e.add(i, c), axis.inputs)
 
