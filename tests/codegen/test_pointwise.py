@@ -174,11 +174,14 @@ def test_ops_that_round_once_equal_their_reference(target: Target, dtype: DType)
         if not ops:
             continue
         xs = operands(dtype, count)
-        if dtype.kind == "i" and "pow" in ops:  # of which NumPy has no negative ones
-            xs[1] = np.where(xs[1] < 0, ~xs[1], xs[1])
         ys = applied(each_of([*ops.items()], *[dtype] * count), *xs, target=target)
         for name, y in zip(ops, ys, strict=True):
-            assert_same(y, OPS[name].reference(None, *xs), f"{name} of {dtype}", *xs)
+            defined = np.ones(y.shape, bool)
+            if name == "pow" and dtype.kind == "i":  # of which NumPy has no negative exponents
+                defined = xs[1] >= 0
+            kept = [x[defined] for x in xs]
+            expected = OPS[name].reference(None, *kept)
+            assert_same(y[defined], expected, f"{name} of {dtype}", *kept)
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=lambda d: d.short)
