@@ -32,18 +32,25 @@ def worst(dtype: DType, largest: bool = True) -> float | int:
     return low if largest else low + (1 << dtype.bits) - 1
 
 
-def wins(e: Emitter, dtype: DType, x: Value, best: Value, largest: bool = True) -> Value:
-    """Where `x`, which comes later, replaces `best`."""
+def wins(
+    e: Emitter, dtype: DType, x: Value, best: Value, largest: bool = True, ordered: bool = False
+) -> Value:
+    """Where `x`, which comes later, replaces `best`; `ordered`: neither is NaN."""
     sign = ">" if largest else "<"
-    if dtype.is_floating:
-        beats = e.b.fcmp_unordered(sign, x, best)  # true too if x is NaN
-        return e.b.and_(beats, e.b.fcmp_ordered("ord", best, best))
-    return (e.b.icmp_signed if dtype.kind == "i" else e.b.icmp_unsigned)(sign, x, best)
+    if not dtype.is_floating:
+        return (e.b.icmp_signed if dtype.kind == "i" else e.b.icmp_unsigned)(sign, x, best)
+    if ordered:
+        return e.b.fcmp_ordered(sign, x, best)
+    beats = e.b.fcmp_unordered(sign, x, best)  # true too if x is NaN
+    return e.b.and_(beats, e.b.fcmp_ordered("ord", best, best))
 
 
-def ties(e: Emitter, dtype: DType, x: Value, y: Value) -> Value:
-    """Where the two are equal, or both NaN."""
+def ties(e: Emitter, dtype: DType, x: Value, y: Value, ordered: bool = False) -> Value:
+    """Where the two are equal, or both NaN; `ordered`: neither is."""
     if not dtype.is_floating:
         return e.b.icmp_signed("==", x, y)
+    equal = e.b.fcmp_ordered("==", x, y)
+    if ordered:
+        return equal
     both = e.b.and_(e.b.fcmp_unordered("uno", x, x), e.b.fcmp_unordered("uno", y, y))
-    return e.b.or_(e.b.fcmp_ordered("==", x, y), both)
+    return e.b.or_(equal, both)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -146,11 +147,6 @@ class MaxPool:
     line: int
 
     @property
-    def flagged(self) -> bool:
-        """Whether NaN is looked for apart from the maximum: half the comparisons."""
-        return self.dtype.is_floating and not self.index
-
-    @property
     def name(self) -> str:
         """As `max_pool_f32_block_3_2`."""
         kind = ("max" if self.values else "") + ("arg" if self.index else "")
@@ -248,21 +244,24 @@ class _Row:
             first = self.base
             for axis, (low, _) in bounds:
                 first = e.add(first, e.mul(low, e.mul(axis.dilation, axis.pitch)))
-            best = self.begin(width, count, self.spread(first, width) if k.index else None)
+            place = self.spread(first, width) if k.index else None
 
-            def meet(axis: int, at: Value, best: list[Value]) -> list[Value]:
+            def meet(axis: int, at: Value, best: list[Value], careful: bool) -> list[Value]:
                 if axis == len(bounds):
-                    return self.better(starts, [at], width, best, contiguous=True)
+                    return self.better(starts, [at], width, best, careful, contiguous=True)
                 a, ends = bounds[axis]
                 pitch = e.mul(a.dilation, a.pitch)
                 return e.loop(
-                    *ends, 1, best, lambda tap, b: meet(axis + 1, e.add(at, e.mul(tap, pitch)), b)
+                    *(*ends, 1, best),
+                    lambda tap, b: meet(axis + 1, e.add(at, e.mul(tap, pitch)), b, careful),
                 )
 
-            best = meet(0, self.base, best)
+            best = self.decided(
+                width, count, place, lambda best, careful: meet(0, self.base, best, careful)
+            )
             for n in range(count):
                 at = e.add(i, width * n)
-                store_element(e, self.value(best, n), e.at(line, at, one), k.dtype)
+                store_element(e, best[n], e.at(line, at, one), k.dtype)
                 if k.index:
                     e.store(best[count + n], e.at(lines, at, integer))
 
@@ -297,73 +296,57 @@ class _Row:
         if place is not None and self.lines is not None:  # later than any
             bits = 64 if k.wide else 32
             place = e.const(place.type, (1 << (bits - 1)) - 1)
-        best = self.begin(lanes, tile, place)
         bounds = [*self.ranges, (low, high)]
 
-        def meet(axis: int, offset: Value, best: list[Value]) -> list[Value]:
+        def meet(axis: int, offset: Value, best: list[Value], careful: bool) -> list[Value]:
             if axis == len(bounds):
-                return self.better(starts, [offset], lanes, best)
-            a = self.axes[axis]
+                return self.better(starts, [offset], lanes, best, careful)
+            a, ends = self.axes[axis], bounds[axis]
             pitch = e.mul(a.dilation, a.pitch)
             if axis == len(bounds) - 1 and taps is None and k.taps:
                 offsets = [e.add(offset, e.mul(pitch, tap)) for tap in range(k.taps)]
-                return self.better(starts, offsets, lanes, best)
+                return self.better(starts, offsets, lanes, best, careful)
             return e.loop(
-                *bounds[axis],
-                1,
-                best,
-                lambda tap, b: meet(axis + 1, e.b.add(offset, e.b.mul(pitch, tap)), b),
+                *(*ends, 1, best),
+                lambda tap, b: meet(axis + 1, e.b.add(offset, e.b.mul(pitch, tap)), b, careful),
             )
 
-        best = meet(0, e.index(0), best)
+        best = self.decided(
+            lanes, tile, place, lambda best, careful: meet(0, e.index(0), best, careful)
+        )
         for t in range(tile):
             to = e.add(e.mul(e.add(self.to, o, t), self.block), c)
             if k.values:
-                store_element(e, self.value(best, t), e.at(e.pointer(1), to, one), k.dtype)
+                store_element(e, best[t], e.at(e.pointer(1), to, one), k.dtype)
             if k.index:
                 self.store_index(best[tile + t], origins[t], to, lanes)
 
-    def better(
+    def decided(
         self,
-        starts: Sequence[Value],
-        offsets: Sequence[Value],
         lanes: int,
-        best: list[Value],
-        contiguous: bool = False,
+        tile: int,
+        place: Value | None,
+        run: Callable[[list[Value], bool], list[Value]],
     ) -> list[Value]:
-        """The best so far or an element at `offsets`, of windows that begin at elements `starts`;
-        the lanes are windows (or channels), or `contiguous` elements.
+        """The maxima of `tile` windows that `run` finds, and their positions if it begins with
+        `place`. It looks for the largest as if there were no NaN, and whether there is one. If so,
+        positions are found again, carefully.
         """
-        e, k, tile = self.e, self.kernel, len(starts)
-        step = 1 if contiguous or k.layout != "columns" else k.steps[-1][0]
-        best = [*best]
-        if k.flagged:
-            fars = [e.mul(offset, self.block) for offset in offsets]
-            for t, start in enumerate(starts):
-                xs = [self.load(self.x, e.add(start, far), k.dtype, lanes, step) for far in fars]
-                for x in xs:
-                    best[t] = e.b.select(e.b.fcmp_ordered(">", x, best[t]), x, best[t])
-                for n in range(0, len(xs), 2):  # one comparison finds NaN in both
-                    ordered = e.b.fcmp_ordered("ord", xs[n], xs[min(n + 1, len(xs) - 1)])
-                    best[tile + t] = e.b.and_(best[tile + t], self.flags(ordered))
-            return best
-        for offset in offsets:
-            far = e.mul(offset, self.block)
-            at = self.spread(offset, lanes) if k.index else None
-            for t, start in enumerate(starts):
-                i = e.add(start, far)
-                x = self.load(self.x, i, k.dtype, lanes, step)
-                take = wins(e, k.dtype, x, best[t])
-                if k.index:
-                    place = at
-                    if self.lines is not None:
-                        line = self.load(self.lines, i, int64 if k.wide else int32, lanes, step)
-                        place = e.b.add(line, at)
-                        sooner = e.b.icmp_signed("<", place, best[tile + t])
-                        take = e.b.or_(take, e.b.and_(ties(e, k.dtype, x, best[t]), sooner))
-                    best[tile + t] = e.b.select(take, place, best[tile + t])
-                best[t] = e.b.select(take, x, best[t])
-        return best
+        e, k = self.e, self.kernel
+        begin = [e.const(vector(element(k.dtype), lanes), worst(k.dtype))] * tile
+        begin += [] if place is None else [place] * tile
+        if not k.dtype.is_floating:
+            return run(begin, False)
+        found = run(begin + [self.flags(e.const(vector(I1, lanes), 1))] * tile, False)
+        best, flags = found[:-tile], found[-tile:]
+        if place is None:
+            nan = e.const(best[0].type, float("nan"))
+            return [e.b.select(self.mask(f), x, nan) for x, f in zip(best, flags, strict=True)]
+        every = self.mask(reduce(e.b.and_, flags))
+        if lanes > 1:
+            bits = e.b.bitcast(every, ir.IntType(lanes))
+            every = e.b.icmp_signed("==", bits, e.const(bits.type, -1))
+        return e.choose(every, lambda: best, lambda: run(begin, True))
 
     def flags(self, mask: Value) -> Value:
         """A mask as it is carried: lanes of bits where the processor has no masks."""
@@ -372,21 +355,53 @@ class _Row:
         bits = 64 if self.kernel.dtype.bits == 64 else 32
         return self.e.b.sext(mask, vector(ir.IntType(bits), lanes_of(mask.type)))
 
-    def begin(self, lanes: int, tile: int, place: Value | None) -> list[Value]:
-        """What any element replaces: the lowest value, and `place` or, of floats, no NaN seen."""
-        e, k = self.e, self.kernel
-        best = [e.const(vector(element(k.dtype), lanes), worst(k.dtype))] * tile
-        if k.flagged:
-            return best + [self.flags(e.const(vector(I1, lanes), 1))] * tile
-        return best if place is None else best + [place] * tile
+    def mask(self, flags: Value) -> Value:
+        """The mask that is carried as flags."""
+        if self.e.target.masks:
+            return flags
+        return self.e.b.icmp_signed("<", flags, self.e.const(flags.type, 0))
 
-    def value(self, best: list[Value], t: int) -> Value:
-        """The maximum of window t."""
-        if not self.kernel.flagged:
-            return best[t]
-        e, flags = self.e, best[len(best) // 2 + t]
-        mask = flags if e.target.masks else e.b.icmp_signed("!=", flags, e.const(flags.type, 0))
-        return e.b.select(mask, best[t], e.const(best[t].type, float("nan")))
+    def better(
+        self,
+        starts: Sequence[Value],
+        offsets: Sequence[Value],
+        lanes: int,
+        best: list[Value],
+        careful: bool,
+        contiguous: bool = False,
+    ) -> list[Value]:
+        """The best so far or an element at `offsets`, of windows that begin at elements `starts`;
+        the lanes are windows (or channels), or `contiguous` elements. Being `careful` is to give
+        way to NaN; else the last of `best` become false where there is one.
+        """
+        e, k, tile = self.e, self.kernel, len(starts)
+        step = 1 if contiguous or k.layout != "columns" else k.steps[-1][0]
+        best = [*best]
+        fars = [e.mul(offset, self.block) for offset in offsets]
+        places = [self.spread(offset, lanes) for offset in offsets] if k.index else []
+        for t, start in enumerate(starts):
+            xs = []
+            for n, far in enumerate(fars):
+                i = e.add(start, far)
+                x = self.load(self.x, i, k.dtype, lanes, step)
+                take = wins(e, k.dtype, x, best[t], ordered=not careful)
+                if k.index:
+                    place = places[n]
+                    if self.lines is not None:
+                        line = self.load(self.lines, i, int64 if k.wide else int32, lanes, step)
+                        place = e.b.add(line, place)
+                        equal = ties(e, k.dtype, x, best[t], ordered=not careful)
+                        sooner = e.b.icmp_signed("<", place, best[tile + t])
+                        take = e.b.or_(take, e.b.and_(equal, sooner))
+                    best[tile + t] = e.b.select(take, place, best[tile + t])
+                best[t] = e.b.select(take, x, best[t])
+                xs.append(x)
+            if careful or not k.dtype.is_floating:
+                continue
+            for n in range(0, len(xs), 2):  # one comparison finds NaN in both
+                ordered = e.b.fcmp_ordered("ord", xs[n], xs[min(n + 1, len(xs) - 1)])
+                best[t - tile] = e.b.and_(best[t - tile], self.flags(ordered))
+        return best
 
     def load(self, base: Value, i: Value, dtype: DType, lanes: int, step: int) -> Value:
         """Elements i, i + step, .. after `base`."""
