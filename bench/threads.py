@@ -12,7 +12,6 @@ def pin(threads: int) -> None:
     """
     for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "STRIATE"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
-    os.environ["STRIATE_THREADS"] = str(threads)
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, allowed[:threads])
