@@ -25,6 +25,8 @@ from striate.target import Target
 
 __all__ = ["Packed", "dense_conv", "dense_supports", "pack_weights"]
 
+FEW = 1 << 15  # multiply-adds that one thread does sooner than two meet
+
 
 @dataclass(frozen=True)
 class Region:
@@ -123,7 +125,8 @@ def _pack(
     else:
         words["sources"] = Table(tuple(NO_SOURCE if s is None else s for s in rows.sources))
     kernel = WeightPack(dtype, rows.mode, rows.padded)
-    return Step(kernel, arranged(kernel.words, words), (out,), kernel.name)
+    small = 16 * prod(spec.rhs_shape) < FEW
+    return Step(kernel, arranged(kernel.words, words), (out,), kernel.name, single=small)
 
 
 def dense_conv(
@@ -195,7 +198,7 @@ def _step(
     plane, pitch = _pitches(plan)
     taps = _tap_positions(plan) if blocks else [0]
     padded = bool(blocks) and not plan.direct and not all(a.inside for a in axes)
-    size, unit = channels.size, channels.unit
+    size, unit = channels.size, channels.unit(len(taps))
     if plan.direct:
         origin = sum(a.offsets[0] * a.x_step for a in axes)
         starts = [origin + b * x_plane for b in range(blocks)]
@@ -270,4 +273,5 @@ def _step(
     words |= {f"operand{i}": operand for i, operand in enumerate(operands)}
     macs = spec.batch * spec.groups * spec.out_features * len(entries) * unit
     macs *= prod(a.out_size for a in axes[1:])
-    return Step(kernel, arranged(kernel.words, words), (y,), kernel.name, macs)
+    small = macs < FEW
+    return Step(kernel, arranged(kernel.words, words), (y,), kernel.name, macs, small)

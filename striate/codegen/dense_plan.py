@@ -18,10 +18,12 @@ from striate.target import Target
 
 PARTS = 64  # more phases than this are refused
 BLOCK = 16  # channels of a packed block at most
-UNROLL = 4  # channels in the body of the innermost loop at most
+UNROLL = 4  # channels of an entry where there are many
+LONG = 1 << 13  # entries: a table that the caches do not notice
 LATENCY = 4.0  # cycles of an FMA
 STREAM = 160.0  # bytes of weights whose way from L2 costs a cycle
 COPY = 2.0  # cycles to pack one position of one channel block
+TEAM = 4  # threads that a schedule has in mind
 PIECES = 24  # shares of work that are wanted for several threads
 
 
@@ -41,9 +43,10 @@ class Channels:
     subs: int
     tail: int
 
-    @property
-    def unit(self) -> int:
-        """Channels that the micro-kernel unrolls."""
+    def unit(self, taps: int) -> int:
+        """Channels that the micro-kernel unrolls: one, unless the table of entries would be long."""
+        if self.blocks * self.subs * self.size * taps <= LONG:
+            return 1
         return max(d for d in range(1, UNROLL + 1) if self.size % d == 0)
 
     @classmethod
@@ -176,6 +179,12 @@ def _work(axes: tuple[Axis, ...], run: int, tiles: list[int], mr: int) -> int:
     return runs * prod(a.out_size for a in axes[:run])
 
 
+def _uneven(pieces: int) -> float:
+    """How much longer a team takes for so many pieces than for work that can be cut anywhere."""
+    rounds = max(1, -(-pieces // TEAM))
+    return max(1.0, rounds * TEAM / pieces) if pieces >= TEAM else 1.0
+
+
 def plan_part(target: Target, part: Part, spec: ConvSpec, dtype: DType, x_block: int) -> Plan:
     """The cheapest schedule."""
     axes = part.axes
@@ -205,7 +214,10 @@ def plan_part(target: Target, part: Part, spec: ConvSpec, dtype: DType, x_block:
             if mr > shortest or nr > vectors:
                 continue
             calls = _work(axes, run, tiles, mr) * -(-vectors // nr) * spec.groups
-            cost = spill * (calls * (entries * cycles + mr * nr + 30) + pack * spec.groups)
+            shares = spec.groups * prod(tiles[min(1, run) :])
+            uneven = _uneven(shares * -(-vectors // nr))
+            cost = uneven * calls * (entries * cycles + mr * nr + 30)
+            cost = spill * (cost + pack * spec.groups * TEAM * _uneven(shares) / min(shares, TEAM))
             if best is None or cost < best[0]:
                 best = cost, Plan(part, mr, nr, lanes, run, tuple(tiles), layout, direct)
     assert best is not None

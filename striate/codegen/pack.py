@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from striate.codegen.emitter import I64, Emitter, Index, Value, element, storage, vector
+from llvmlite import ir
+
+from striate.codegen.emitter import I32, I64, Emitter, Index, Value, element, storage, vector
 from striate.codegen.epilogue import load_lanes
 from striate.codegen.words import Words
 from striate.dtype import DType
@@ -50,6 +52,7 @@ class TilePack:
             n,
         )
         self.scalar = element(dtype)
+        self.lanes = e.target.vector_bytes * 8 // (64 if dtype.bits == 64 else 32)
         self.starts = starts
         self.counts = [e.add(length, n.number(f"extra{j}")) for j, length in enumerate(lengths)]
         self.area = pack_area(e, n, self.scalar)
@@ -72,10 +75,24 @@ class TilePack:
                     e.store(e.const(wide, 0), e.at(base, e.mul(position, self.block), self.scalar))
                 e.store(value, e.at(base, e.mul(position, self.block), self.scalar))
 
+            def several(position: Value, at: Value, step: int) -> None:
+                """`lanes` positions whose elements are 1 or 2 apart."""
+                v = self.lanes
+                p = e.at(source, e.add(x, at), storage(self.dtype))
+                parts = [
+                    load_lanes(e, e.at(p, i * v, storage(self.dtype)), self.dtype, v)
+                    for i in range(step)
+                ]
+                value = parts[0]
+                if step > 1:
+                    picks = ir.Constant(ir.VectorType(I32, v), list(range(0, step * v, step)))
+                    value = e.b.shuffle_vector(*parts, picks)
+                e.store(value, e.at(base, position, self.scalar))
+
             def clear(position: Value) -> None:
                 e.store(e.const(wide, 0), e.at(base, e.mul(position, self.block), self.scalar))
 
-            self.walk(put, clear)
+            self.walk(put, clear, several if self.block == 1 else None)
 
         full = e.b.sub(subs, e.index(1)) if self.tail else subs
 
@@ -96,8 +113,16 @@ class TilePack:
             lambda position: e.store(zero, e.at(base, position, self.scalar)),
         )
 
-    def walk(self, put: Callable[[Value, Value], object], clear: Callable[[Value], object]) -> None:
-        """Visit every position of the tile with the element of x that stands there, or none."""
+    def walk(
+        self,
+        put: Callable[[Value, Value], object],
+        clear: Callable[[Value], object],
+        several: Callable[[Value, Value, int], object] | None = None,
+    ) -> None:
+        """Visit every position of the tile with the element of x that stands there, or none.
+
+        `several` does as many at once as a vector has lanes, 1 or 2 elements of x apart.
+        """
         e, n = self.e, self.n
 
         def level(j: int, position: Index, at: Index, inside: Value) -> None:
@@ -133,7 +158,33 @@ class TilePack:
             low, high = (e.b.select(ok, v, count) for v in (low, high))
             jump = e.mul(step, stride)
             e.each(0, low, lambda l: clear(e.add(base, l)))
+            if several is not None:
+                low = neighbours(base, at, low, high, jump, several)
             e.each(low, high, lambda l: put(e.add(base, l), e.add(at, e.mul(l, jump))))
             e.each(high, count, lambda l: clear(e.add(base, l)))
+
+        def neighbours(
+            base: Value,
+            at: Value,
+            low: Value,
+            high: Value,
+            jump: Value,
+            several: Callable[[Value, Value, int], object],
+        ) -> Value:
+            """Whole vectors of a row; the first position that is left. The second of two elements
+            2 apart is read too, so the last position is left to others.
+            """
+            for step in (1, 2):
+                size = e.b.sub(high, e.add(low, step - 1))
+                whole = e.add(low, e.b.and_(e.larger(size, 0), e.index(-self.lanes)))
+                fits = e.b.icmp_signed("==", jump, e.index(step))
+                stop = e.b.select(fits, whole, low)
+
+                def vectors(l: Value, step: int = step) -> None:
+                    several(e.add(base, l), e.add(at, e.mul(l, step)), step)
+
+                e.each(low, stop, vectors, self.lanes)
+                low = stop
+            return low
 
         level(0, 0, 0, e.b.icmp_unsigned("==", e.index(0), e.index(0)))
