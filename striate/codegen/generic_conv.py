@@ -19,9 +19,9 @@ from functools import reduce
 from math import isqrt, prod
 from typing import Literal
 
-from striate.codegen.boxes import Operand, address, fill_step
+from striate.codegen.boxes import Operand, address, copy_step, dense_strides, fill_step
 from striate.codegen.emitter import I64, Emitter, Value, element, storage, vector
-from striate.codegen.kernel import Step, Table, View, Word
+from striate.codegen.kernel import Buffer, Step, Table, View, Word
 from striate.codegen.phases import Dense, Line, pieces, unravel
 from striate.dtype import DType, bfloat16
 from striate.ops.conv import ConvSpec
@@ -30,6 +30,7 @@ from striate.target import Target
 LONG = 1 << 12  # terms of a float sum above which it is made of partial sums
 AXES = 19  # the first word of the axes
 ROW = 9  # numbers of a phase
+REUSED = 16  # outputs of an image that a weight meets, from which on it is worth packing
 ITEMS = 64  # pieces of work that are enough for a team
 Axis = Literal["k", "o", "c", "t"]
 
@@ -356,8 +357,10 @@ def _choose(
 ) -> _Choice:
     """The axis of the lanes."""
     K, C = spec.out_features, spec.in_features
-    joined = (False, w.strides[1] == 1, y.strides[2] == 1)
-    choices = [_Choice("k", K, joined, 1.0 if joined[1] else 0.3)]
+    packs = prod(t.out_size for t in spec.windows) >= REUSED
+    joined = (False, w.strides[1] == 1 or packs, y.strides[2] == 1)
+    worth = 1.0 if w.strides[1] == 1 else 0.8 if packs else 0.3
+    choices = [_Choice("k", K, joined, worth if joined[2] else 0.8 * worth)]
     if x.strides[2] == w.strides[2] == 1:
         choices.append(_Choice("c", C, (True, True, False), 0.8))
     if rows:
@@ -369,6 +372,19 @@ def _choose(
         if all(r.dilation * x.strides[-1] == r.tap_step * w.strides[-1] == 1 for r in last):
             choices.append(_Choice("t", max(r.taps for r in last), (True, True, False), 0.7))
     return max(choices, key=lambda c: c.worth(lanes))
+
+
+def _by_features(spec: ConvSpec, dtype: DType, w: View) -> tuple[View, list[Step]]:
+    """Weights [G, K, C, *W] as a new buffer [G, *W, C, K]."""
+    g, k, c, *taps = spec.rhs_shape
+    wg, wk, wc, *ws = w.strides
+    shape = (g, *taps, c, k)
+    pg, *ps, pc, pk = dense_strides(shape)
+    buffer = Buffer(prod(shape) * dtype.itemsize, "packed weights")
+    source = View(w.buffer, w.offset, (wg, *ws, wc, wk))
+    target = View(buffer, 0, dense_strides(shape))
+    steps = copy_step(shape, Operand(dtype, source), Operand(dtype, target))
+    return View(buffer, 0, (pg, pk, pc, *ps)), steps
 
 
 def _partial_sums(lengths: list[int], vectors: bool, lanes: int) -> tuple[int | None, int]:
@@ -412,6 +428,10 @@ def generic_conv(
         return steps
     full = max(2, target.lanes(32 if dtype is bfloat16 else dtype.bits))
     choice = _choose(spec, rows, x, w, y, full)
+    old = (y.buffer,) if steps else ()
+    if choice.axis == "k" and choice.joined[1] and w.strides[1] != 1:
+        w, packing = _by_features(spec, dtype, w)
+        steps += packing
     lanes = max(2, min(full, _power_of_two(choice.size)))
     sums = -(-spec.out_features // lanes) if choice.axis == "k" else spec.out_features
     tile = next(t for t in (8, 4, 2, 1) if t <= max(1, sums))
@@ -437,6 +457,5 @@ def generic_conv(
     for d, (t, rs) in enumerate(zip(spec.windows, rows, strict=True)):
         words += [t.in_size, x.strides[3 + d], w.strides[3 + d], y.strides[3 + d], len(rs)]
         words.append(Table(tuple(n for r in rs for n in r)))
-    old = (y.buffer,) if steps else ()
     label, small = f"generic conv over {choice.axis}", spec.macs < 1 << 14
     return [*steps, Step(kernel, tuple(words), (y.buffer,), label, spec.macs, small, old)]
