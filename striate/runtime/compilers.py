@@ -58,7 +58,7 @@ class Worker:
         command = [sys.executable, "-P", "-S", str(_SCRIPT)]
         try:
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, **options)
-            self._send((sys.path, str(_SCRIPT.parent.parent), _PATIENCE))
+            self._send(([str(p) for p in sys.path], str(_SCRIPT.parent.parent), _PATIENCE))
         except OSError as error:
             raise NoWorker from error
         self.started = False
