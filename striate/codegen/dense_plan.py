@@ -44,7 +44,7 @@ class Channels:
     tail: int
 
     def unit(self, taps: int) -> int:
-        """Channels that the micro-kernel unrolls: one, unless the table of entries would be long."""
+        """Channels of an entry: one, unless the table of entries would be long."""
         if self.blocks * self.subs * self.size * taps <= LONG:
             return 1
         return max(d for d in range(1, UNROLL + 1) if self.size % d == 0)

@@ -159,6 +159,7 @@ def square(size: int, kernel: int, stride: int = 1) -> tuple[Window, Window]:
         (ConvSpec(1, 1, 16, 16, square(1, 3)), (16, 16)),
         (ConvSpec(50, 1, 100, 70), (100, 70)),
         (ConvSpec(1, 1, 40, 300), (40, 300)),
+        (ConvSpec(2, 1, 8208, 16), (8208, 16)),
         (ConvSpec(1, 1, 8, 8, (*square(6, 3), Window.of(5, 2), Window.of(4, 3))), (8, 8)),
     ],
     ids=str,
