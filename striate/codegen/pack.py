@@ -76,18 +76,18 @@ class TilePack:
                 e.store(value, e.at(base, e.mul(position, self.block), self.scalar))
 
             def several(position: Value, at: Value, step: int) -> None:
-                """`lanes` positions whose elements are 1 or 2 apart."""
+                """`lanes` positions whose elements are 1, 2 or 4 apart."""
                 v = self.lanes
                 p = e.at(source, e.add(x, at), storage(self.dtype))
                 parts = [
                     load_lanes(e, e.at(p, i * v, storage(self.dtype)), self.dtype, v)
                     for i in range(step)
                 ]
-                value = parts[0]
-                if step > 1:
-                    picks = ir.Constant(ir.VectorType(I32, v), list(range(0, step * v, step)))
-                    value = e.b.shuffle_vector(*parts, picks)
-                e.store(value, e.at(base, position, self.scalar))
+                picks = ir.Constant(ir.VectorType(I32, v), list(range(0, 2 * v, 2)))
+                while len(parts) > 1:  # every other element of every two
+                    pairs = zip(parts[::2], parts[1::2], strict=True)
+                    parts = [e.b.shuffle_vector(*pair, picks) for pair in pairs]
+                e.store(parts[0], e.at(base, position, self.scalar))
 
             def clear(position: Value) -> None:
                 e.store(e.const(wide, 0), e.at(base, e.mul(position, self.block), self.scalar))
@@ -121,7 +121,7 @@ class TilePack:
     ) -> None:
         """Visit every position of the tile with the element of x that stands there, or none.
 
-        `several` does as many at once as a vector has lanes, 1 or 2 elements of x apart.
+        `several` does as many at once as a vector has lanes, 1, 2 or 4 elements apart.
         """
         e, n = self.e, self.n
 
@@ -171,11 +171,11 @@ class TilePack:
             jump: Value,
             several: Callable[[Value, Value, int], object],
         ) -> Value:
-            """Whole vectors of a row; the first position that is left. The second of two elements
-            2 apart is read too, so the last position is left to others.
+            """Whole vectors of a row; the first position that is left. What stands between elements
+            is read too, so the last position is left to others.
             """
-            for step in (1, 2):
-                size = e.b.sub(high, e.add(low, step - 1))
+            for step in (1, 2, 4):
+                size = e.b.sub(high, e.add(low, min(step - 1, 1)))
                 whole = e.add(low, e.b.and_(e.larger(size, 0), e.index(-self.lanes)))
                 fits = e.b.icmp_signed("==", jump, e.index(step))
                 stop = e.b.select(fits, whole, low)

@@ -155,6 +155,7 @@ def square(size: int, kernel: int, stride: int = 1) -> tuple[Window, Window]:
         (ConvSpec(1, 1, 16, 64, square(20, 1, 2)), (16, 16)),
         (ConvSpec(1, 1, 3, 32, square(30, 7, 2)), (1, 16)),
         (ConvSpec(2, 1, 20, 33, square(9, 3)), (1, 1)),
+        (ConvSpec(1, 1, 3, 16, (Window.of(72, 4, stride=4),) * 2), (1, 16)),
         (ConvSpec(2, 1, 16, 32, square(14, 3, 2)).lhs_adjoint(), (16, 16)),
         (ConvSpec(1, 1, 16, 16, square(1, 3)), (16, 16)),
         (ConvSpec(50, 1, 100, 70), (100, 70)),
