@@ -229,12 +229,12 @@ def test_weights_that_are_not_finite_do_not_meet_padding(blocks: tuple[int, int]
     assert np.array_equal(y[~finite], expected[~finite], equal_nan=True)
 
 
-@pytest.mark.parametrize("size", [7, 1])
-def test_an_image_is_the_same_in_any_batch(size: int) -> None:
-    case = Case(ConvSpec(5, 1, 32, 32, square(size, 3)), 16, 16)
+@pytest.mark.parametrize("windows", [square(7, 3), square(1, 3), square(4, 1), ()], ids=str)
+def test_an_image_is_the_same_in_any_batch(windows: tuple[Window, ...]) -> None:
+    case = Case(ConvSpec(5, 1, 32, 48, windows), 32 if not windows else 16, 16)
     y = case.run()
     for i in range(5):
-        one = Case(replace(case.spec, batch=1), 16, 16)
+        one = Case(replace(case.spec, batch=1), case.x_block, 16)
         one.x, one.w = case.x[i : i + 1], case.w
         assert one.run().tobytes() == y[i : i + 1].tobytes()
 
@@ -256,6 +256,13 @@ def test_the_inner_loop_is_fmas_and_no_stack(name: str, tile: tuple[int, int]) -
     assert len(re.findall(r"vfn?madd\w*ps", inner)) == mr * nr
     assert not re.search(r"ps.*%r[sb]p", inner)
     assert len(re.findall(r"vbroadcastss", inner)) == mr
+
+
+def test_it_is_generated_for_other_processors() -> None:
+    kernel = DenseKernel(float32, 14, 2, 4, 1, 0, 3, 2, 4, True, True, 4, 4, False, False)
+    text = assembly(emit(kernel, named_target("aarch64")), named_target("aarch64"))
+    inner = max(re.split(r"^\.?\w+:", text, flags=re.M), key=lambda b: b.count("fmla"))
+    assert inner.count("fmla") == 28 and "[sp" not in inner
 
 
 def test_what_is_refused() -> None:
