@@ -61,12 +61,11 @@ def _of_mantissa(e: Emitter, f: Value, rest: Value | None) -> Value:
 
 def _special(e: Emitter, x: Value, y: Value) -> Value:
     """y = log(x), and what it is at 0, infinity, NaN and below 0."""
-    b = e.b
-    zero = e.const(x.type, 0)
-    y = b.select(b.fcmp_unordered("<", x, e.const(x.type, inf)), y, x)  # inf
-    y = b.select(b.fcmp_unordered(">=", x, zero), y, e.const(x.type, nan))
-    y = b.select(b.fcmp_unordered("uno", x, x), x, y)
-    return b.select(is_tiny(e, x), e.const(x.type, -inf), y)
+    b, tiny = e.b, _TINY[is_single(x)]
+    y = b.select(b.fcmp_ordered("<", x, e.const(x.type, inf)), y, x)
+    zero = b.fcmp_ordered(">", x, e.const(x.type, -tiny))
+    low = b.select(zero, e.const(x.type, -inf), e.const(x.type, nan))
+    return b.select(b.fcmp_ordered("<", x, e.const(x.type, tiny)), low, y)
 
 
 def is_tiny(e: Emitter, x: Value) -> Value:

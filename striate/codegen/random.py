@@ -94,20 +94,25 @@ def _halves(e: Emitter, x: Value) -> list[Value]:
 
 
 def _philox(e: Emitter, counter: list[Value], key: list[Value]) -> list[Value]:
-    """Four words per lane from four words of counter and two of key."""
+    """Four words per lane from four words of counter and two of key.
+
+    Between rounds the upper half of a lane is of no account: a product takes the lower halves.
+    """
     b = e.b
     c0, c1, c2, c3 = counter
-    lanes = lanes_of(c0.type)
+    lanes, half, mask = lanes_of(c0.type), e.const(c0.type, 32), e.const(c0.type, _MASK)
     for _ in range(_ROUNDS):
-        p, q = (b.mul(c, e.const(c.type, m)) for c, m in zip((c0, c2), _MULTIPLIERS, strict=True))
+        p, q = (
+            b.mul(b.and_(c, mask), e.const(c.type, m))
+            for c, m in zip((c0, c2), _MULTIPLIERS, strict=True)
+        )
         k0, k1 = (e.splat(k, lanes) for k in key)
-        (p_low, p_high), (q_low, q_high) = _halves(e, p), _halves(e, q)
-        c0, c1 = b.xor(b.xor(q_high, c1), k0), q_low
-        c2, c3 = b.xor(b.xor(p_high, c3), k1), p_low
+        c0, c1 = b.xor(b.xor(b.lshr(q, half), c1), k0), q
+        c2, c3 = b.xor(b.xor(b.lshr(p, half), c3), k1), p
         key = [
             b.and_(b.add(k, e.index(w)), e.index(_MASK)) for k, w in zip(key, _WEYL, strict=True)
         ]
-    return [c0, c1, c2, c3]
+    return [b.and_(c, mask) for c in (c0, c1, c2, c3)]
 
 
 def _interleave(e: Emitter, parts: list[Value]) -> Value:
