@@ -252,7 +252,7 @@ def _rounds(
         repeats[i] = max(1, math.ceil(effort.sample / max(once, 1e-9)))
         affordable = int(effort.budget / max(once * repeats[i], 1e-9))
         rounds[i] = 0 if rows[i].samples else max(1, min(effort.rounds, affordable))
-    peaks = []
+    peaks = [probe()] if probe is not None else []  # all calls may be too slow for a round
     for n in range(max(rounds.values(), default=0)):
         if probe is not None:
             peaks.append(probe())

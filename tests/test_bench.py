@@ -161,7 +161,7 @@ def fake_case(clock: Clock) -> Case:
 
 def test_compare() -> None:
     clock = Clock()
-    peaks: Iterator[float] = iter([1e11, 2e11, 3e11])
+    peaks: Iterator[float] = iter([2e11, 1e11, 2e11, 3e11])
     result = compare(fake_case(clock), Effort(3, 0.0, 9.0), lambda: next(peaks), clock)
     rows = {r.name: r for r in result.rows}
     assert rows[OURS].samples == pytest.approx([0.01] * 3)
@@ -186,8 +186,9 @@ def test_a_wrong_striate_has_no_ratio() -> None:
 def test_fast_calls_are_repeated_and_slow_ones_measured_once() -> None:
     clock = Clock()
     pair = [clock.contender(OURS, 0.001), clock.contender("peer", 20.0)]
-    result = compare(Case("g", "c", pair, 1e-3), Effort(5, 0.02, 30.0), None, clock)
+    result = compare(Case("g", "c", pair, 1e-3), Effort(5, 0.02, 30.0), lambda: 1e9, clock)
     assert [len(r.samples) for r in result.rows] == [5, 1]
+    assert result.peak == 1e9
     assert result.ratio == pytest.approx(20_000)
 
 
