@@ -176,7 +176,9 @@ def weight_gradient_supports(
         return False
     pairs = ((spec.in_features, x_block), (spec.out_features, g_block))
     return all(
-        block >= 1 and features % block == 0 and _packing(lanes, spec.groups, features, block) is not None
+        block >= 1
+        and (features % block == 0 or block == spec.groups * features)
+        and _packing(lanes, spec.groups, features, block) is not None
         for features, block in pairs
     )
 
@@ -208,6 +210,12 @@ def _tile(target: Target, vectors: int, rows: tuple[int, ...]) -> tuple[int, dic
     return min(fits or every[:1], key=lambda p: cost(*p))
 
 
+def _chains(target: Target, rows: int, vectors: int) -> int:
+    """Pixels in flight: enough sums that an FMA does not wait for the one before it."""
+    room = (target.registers - 2 - vectors) // (rows * vectors)
+    return 2 if room > 1 and rows * vectors < 9 else 1  # LLVM takes forever over 3
+
+
 @lru_cache(maxsize=256)
 def _units(
     groups: int, tiles: int, blocks: int, taps: int, bytes_each: int
@@ -216,8 +224,8 @@ def _units(
     sizes = [
         (k, c, t)
         for k, c in product(_parts(tiles), _parts(blocks))
-        if k * c * bytes_each * taps <= SUMS_BYTES or k * c == 1
         for t in (_parts(taps) if k * c == 1 else [taps])
+        if k * c * t * bytes_each <= SUMS_BYTES or k * c * t == 1
     ]
 
     def cost(threads: int, k: int, c: int, t: int) -> float:
@@ -301,7 +309,7 @@ class _Plan:
         width, options, direct = max(4, self.lanes), (4, 8, 16), False
         if stored and block == 1 and (max(few) >= 4 or channels in few):
             width, options, direct = max(few), (max(few),), True
-        elif stored and block in (4, 8, 16) and block < 2 * self.lanes:
+        elif stored and block in (4, 8, 16) and block < 2 * self.lanes and not channels % block:
             width, direct = block, True
         options = tuple(r for r in options if width % r == 0)
         rows, tiling = _tile(self.target, ceil(self.spec.out_features / self.lanes), options)
@@ -323,7 +331,8 @@ class _Plan:
         steps = _steps(axes, BLOCK_BYTES // ((x_width + width) * self.bytes))
         x = self._operand(True, x_width, steps, direct)
         stored = self.dtype.itemsize == self.bytes
-        g = self._operand(False, width, steps, stored and self.g[1] == self.lanes)
+        whole = self.g[1] == self.lanes and not spec.out_features % self.lanes
+        g = self._operand(False, width, steps, stored and whole)
 
         blocks = ceil(spec.in_features / x_width)
         each = x_width * width * self.bytes  # sums of a tile, a block of channels, and a tap
@@ -332,7 +341,7 @@ class _Plan:
         dense = where == tuple(range(self.count)) and (
             dw.strides[2] == self.count or spec.in_features == 1
         )
-        most = max(k * c for k, c, _ in units) * self.count
+        most = max(k * c * t for k, c, t in units)
         sizes = [most * each + self.lanes * width * self.bytes]
         for operand, panels in ((x, max(u[1] for u in units)), (g, max(u[0] for u in units))):
             slack = self.lanes * operand.width
@@ -345,6 +354,7 @@ class _Plan:
             rows,
             vectors,
             x_width,
+            _chains(self.target, rows, vectors),
             direct and x.block == 1,
             x.packing,
             g.packing,

@@ -27,6 +27,7 @@ from striate.codegen.emitter import (
     storage,
     vector,
 )
+from striate.codegen.transposition import transposed
 from striate.dtype import DType
 
 # How channels stand in memory: b % lanes == 0 or all in one block; in blocks of 2, 4, 8 < lanes; or
@@ -99,11 +100,11 @@ def pack(e: Emitter, panel: Panel, axes: Sequence[Range]) -> None:
 
     def pack_vector(v: Value) -> None:
         channel = e.add(panel.channel, e.mul(v, lanes))
-        if panel.packing in ("planes", "gather"):
+        if panel.packing == "planes":
             planes = [source(e.add(channel, i)) for i in range(lanes)]
             body = _transposed(e, panel, planes, step)
         else:
-            part = panel.part if panel.packing == "parts" else lanes
+            part = {"lanes": lanes, "parts": panel.part, "gather": 1}[panel.packing]
             left = b.sub(panel.channels, channel)
             parts = [source(e.add(channel, i)) for i in range(0, lanes, part)]
             body = _gathered(e, panel, parts, left, step)
@@ -126,15 +127,12 @@ def _transposed(e: Emitter, panel: Panel, planes: Sequence[Value], step: int) ->
             start = e.add(at, e.mul(i, axis.stride))
             ps = [e.at(p, start, stored) for p in planes]
             some = e.first_lanes(left, lanes)
-            if panel.packing == "gather":
-                loaded = [e.gather(p, axis.stride, some, vec) for p in ps]
-            else:
-                loaded = e.choose(
-                    e.b.icmp_signed(">=", left, e.index(lanes)),
-                    lambda: [e.load(p, vec) for p in ps],
-                    lambda: [e.load_masked(p, some, vec) for p in ps],
-                )
-            columns = transpose(e, [e.widen(x, panel.dtype) for x in loaded])
+            loaded = e.choose(
+                e.b.icmp_signed(">=", left, e.index(lanes)),
+                lambda: [e.load(p, vec) for p in ps],
+                lambda: [e.load_masked(p, some, vec) for p in ps],
+            )
+            columns = transposed(e, [e.widen(x, panel.dtype) for x in loaded])
             down = e.mul(e.b.sub(i, axis.first), step)
             for j, column in enumerate(columns):
                 e.store(column, e.at(to, e.add(down, j * step), one))
@@ -176,25 +174,13 @@ def _gathered(e: Emitter, panel: Panel, parts: Sequence[Value], left: Value, ste
 
 
 def _joined(e: Emitter, x: Value, y: Value) -> Value:
-    """The lanes of x, then those of y."""
-    order = list(range(2 * lanes_of(x.type)))
-    return e.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), order))
-
-
-def transpose(e: Emitter, rows: Sequence[Value]) -> list[Value]:
-    """The columns of a square of vectors: result[i][j] = rows[j][i]; their number is 2**n."""
-    n, columns = len(rows), list(rows)
-    half = n // 2
-    while half:
-        low = [i if not i & half else n + i - half for i in range(n)]
-        high = [i + half if not i & half else n + i for i in range(n)]
-        masks = [ir.Constant(ir.VectorType(I32, n), m) for m in (low, high)]
-        for i in range(n):
-            if not i & half:
-                pair = columns[i], columns[i + half]
-                columns[i], columns[i + half] = (e.b.shuffle_vector(*pair, m) for m in masks)
-        half //= 2
-    return columns
+    """The lanes of x, then those of y; two scalars are a vector of two."""
+    n = lanes_of(x.type)
+    if n == 1:
+        first = e.b.insert_element(e.undefined(x.type, 2), x, ir.Constant(I32, 0))
+        return e.b.insert_element(first, y, ir.Constant(I32, 1))
+    order = ir.Constant(ir.VectorType(I32, 2 * n), list(range(2 * n)))
+    return e.b.shuffle_vector(x, y, order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +189,11 @@ class Sums:
 
     Attributes:
         dtype: of dw.
-        at: the address of tap 0 of the first channel and its first feature, number `feature` of
-            `features`; what one vector of rows needs behind the last row can be read.
+        at: the address of the first tap of the first channel and its first feature, number
+            `feature` of `features`; a vector's number of rows behind the last can be read.
         vectors: of features in a row.
-        channels, taps: rows there are.
-        wanted: the (first, stop) of the taps that are.
+        channels: how many.
+        taps: the (first, stop) of those that are here, of `all_taps`.
         feature, features: see `at`.
     """
 
@@ -215,8 +201,8 @@ class Sums:
     at: Value
     vectors: int
     channels: Value
-    taps: Value
-    wanted: tuple[Value, Value]
+    taps: tuple[Value, Value]
+    all_taps: Value
     feature: Value
     features: Value
 
@@ -229,17 +215,17 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
     lanes = e.target.vector_bytes // size_of(one)
     vec, b = vector(one, lanes), e.b
 
-    def square(v: Value, j: Value, stop: Value) -> None:
+    def square(v: Value, j: Value, stop: Value, shift: Value) -> None:
         rows = [
             e.at(sums.at, e.add(e.mul(e.add(j, i), sums.vectors), v), vec) for i in range(lanes)
         ]
-        columns = transpose(e, [e.load(p, vec, e.target.vector_bytes) for p in rows])
+        columns = transposed(e, [e.load(p, vec, e.target.vector_bytes) for p in rows])
         left = b.sub(stop, j)
         whole = b.icmp_signed(">=", left, e.index(lanes))
         for i, column in enumerate(columns):
             k = e.add(e.mul(v, lanes), i)
             inside = b.icmp_signed("<", e.add(sums.feature, k), sums.features)
-            p = e.at(dw, e.add(b.mul(step, k), j), stored)
+            p = e.at(dw, e.add(b.mul(step, k), j, shift), stored)
             value = e.narrow(column, sums.dtype)
             with e.when(inside), e.either(whole) as (full, part):
                 with full:
@@ -248,14 +234,19 @@ def store_dense(e: Emitter, sums: Sums, dw: Value, step: Value) -> None:
                     e.store_masked(value, p, e.first_lanes(left, lanes))
 
     def run(c: Value) -> None:
-        """The rows that follow one another: of a channel, or of all channels with all taps."""
-        start = e.add(b.mul(c, sums.taps), sums.wanted[0])
+        """The rows that follow one another in dw: of a channel, or with all taps of all."""
+        start = b.mul(c, some)
+        shift = e.add(b.mul(c, sums.all_taps), sums.taps[0], e.mul(start, -1))
         stop = e.add(start, length)
-        e.each(0, sums.vectors, lambda v: e.each(start, stop, lambda j: square(v, j, stop), lanes))
 
-    some = b.sub(sums.wanted[1], sums.wanted[0])
-    every = b.icmp_signed("==", some, sums.taps)
-    length = b.select(every, b.mul(sums.channels, sums.taps), some)
+        def vectors(v: Value) -> None:
+            e.each(start, stop, lambda j: square(v, j, stop, shift), lanes)
+
+        e.each(0, sums.vectors, vectors)
+
+    some = b.sub(sums.taps[1], sums.taps[0])
+    every = b.icmp_signed("==", some, sums.all_taps)
+    length = b.select(every, b.mul(sums.channels, some), some)
     e.each(0, b.select(every, e.index(1), sums.channels), run)
 
 
@@ -267,7 +258,7 @@ def store_strided(
     width = sums.vectors * (e.target.vector_bytes // size_of(one))
 
     def store(c: Value, tap: Value) -> None:
-        row = e.mul(e.add(e.b.mul(c, sums.taps), tap), width)
+        row = e.mul(e.add(e.b.mul(c, some), e.b.sub(tap, sums.taps[0])), width)
         to = e.add(e.b.mul(c, strides[1]), e.load(e.at(where, tap, I64), I64))
 
         def feature(k: Value) -> None:
@@ -277,4 +268,5 @@ def store_strided(
 
         e.each(0, e.smaller(width, e.b.sub(sums.features, sums.feature)), feature)
 
-    e.each(0, sums.channels, lambda c: e.each(*sums.wanted, lambda tap: store(c, tap)))
+    some = e.b.sub(sums.taps[1], sums.taps[0])
+    e.each(0, sums.channels, lambda c: e.each(*sums.taps, lambda tap: store(c, tap)))

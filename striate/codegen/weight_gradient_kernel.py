@@ -7,7 +7,7 @@ A pixel is a point m of a box of axes, the batch among them. A register tile is 
 box is cut into blocks whose operands stay in the caches while every tile of a unit (some k by some
 c, all taps) passes over them; each tile's sum then joins `sums`, which the unit has for itself:
 
-    sums: [tiles of k, channels c, taps, vectors * lanes of k]
+    sums: [tiles of k, channels c, taps of the unit, vectors * lanes of k]
 
 Nothing is added in an order that depends on the unit, so units may be cut to the number of threads.
 A tap's pixels are bounded by what lies inside of both operands: padding is never read.
@@ -89,6 +89,15 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A tap, and its rows of `sums` for the channels of a block: row, row + step, ..."""
+
+    tap: Value
+    row: Value
+    step: Value
+
+
+@dataclass(frozen=True, slots=True)
 class Ahead:
     """What is brought into L2 while a block of channels and a tap are summed.
 
@@ -113,6 +122,7 @@ class WeightGradientKernel:
         axes: number of axes of pixels.
         rows, vectors: the register tile: channels, and vectors of features.
         x_lanes: channels that stand together in x, or in packed x; a multiple of `rows`.
+        chains: sets of sums, for pixels modulo their number.
         planes: channels of x stand in planes of their own, unpacked.
         x_packing, g_packing: how an operand is copied into scratch first, or None.
         x_part, g_part: contiguous channels of an operand whose packing is `parts`.
@@ -124,6 +134,7 @@ class WeightGradientKernel:
     rows: int
     vectors: int
     x_lanes: int
+    chains: int = 1
     planes: bool = False
     x_packing: Packing | None = None
     g_packing: Packing | None = None
@@ -197,7 +208,8 @@ class _Emission:
         """sums[ks, cs, taps] over all blocks of pixels, then into dw."""
         e, b, w = self.e, self.e.b, self.w
         span = e.mul(b.sub(cs.stop, cs.first), self.kernel.x_lanes)  # channels
-        rows = b.mul(span, w["taps"])
+        depth = b.sub(taps.stop, taps.first)
+        rows = b.mul(span, depth)
         size = e.mul(b.mul(b.sub(ks.stop, ks.first), rows), self.kernel.vectors)
         zero = e.const(self.vec, 0)
         align = e.target.vector_bytes
@@ -212,15 +224,16 @@ class _Emission:
                 gk = e.at(g, b.mul(k, w["g_panel"]), self.one)
                 xc = e.at(x, b.mul(c, w["x_panel"]), self.one)
                 channel = e.mul(b.sub(c, cs.first), self.kernel.x_lanes)
-                row = e.add(b.mul(b.sub(k, ks.first), rows), b.mul(channel, w["taps"]), tap)
-                last = b.icmp_signed("==", e.add(k, 1), ks.stop)
-                turn = e.mul(b.sub(ks.first, k), w["g_panel"])
-                g_ahead = b.select(last, b.add(turn, ahead["g"]), w["g_panel"])
-                x_ahead = b.select(last, ahead["x"], e.index(0))
                 turn = b.sub(tap, taps.first)
-                part = e.add(b.mul(b.sub(c, cs.first), b.sub(taps.stop, taps.first)), turn)
+                row = e.add(b.mul(b.sub(k, ks.first), rows), b.mul(channel, depth), turn)
+                part = e.add(b.mul(b.sub(c, cs.first), depth), turn)
+                last = b.icmp_signed("==", e.add(k, 1), ks.stop)
+                back = e.mul(b.sub(ks.first, k), w["g_panel"])
+                g_ahead = b.select(last, b.add(back, ahead["g"]), w["g_panel"])
+                x_ahead = b.select(last, ahead["x"], e.index(0))
+                at = Place(tap, row, depth)
                 first_tap = b.icmp_signed("==", tap, taps.first)
-                self._tap(xc, gk, tap, bounds, row, Ahead(x_ahead, g_ahead, part, first_tap))
+                self._tap(xc, gk, at, bounds, Ahead(x_ahead, g_ahead, part, first_tap))
 
             def channels(k: Value, c: Value) -> None:
                 e.each(taps.first, taps.stop, lambda tap: tile(k, c, tap))
@@ -245,8 +258,8 @@ class _Emission:
                 e.at(self.sums, at, self.vec),
                 self.kernel.vectors,
                 wanted,
-                w["taps"],
                 (taps.first, taps.stop),
+                w["taps"],
                 feature,
                 w["features"],
             )
@@ -318,18 +331,10 @@ class _Emission:
         e.each(panels.first, panels.stop, panel)
         return e.at(to, b.sub(e.index(0), origin), self.one)
 
-    def _tap(
-        self,
-        x: Value,
-        g: Value,
-        tap: Value,
-        block: Sequence[Bounds],
-        row: Value,
-        ahead: Ahead,
-    ) -> None:
+    def _tap(self, x: Value, g: Value, place: Place, block: Sequence[Bounds], ahead: Ahead) -> None:
         """One tap of a block of channels: its sums over the pixels of the block join `sums`."""
         e, b, kernel = self.e, self.e.b, self.kernel
-        at = e.mul(tap, 2 + 2 * kernel.axes)
+        at = e.mul(place.tap, 2 + 2 * kernel.axes)
         x = e.at(x, self._entry("tap_table", at), self.one)
         g = e.at(g, self._entry("tap_table", e.add(at, 1)), self.one)
         bounds = []
@@ -340,7 +345,7 @@ class _Emission:
         rows, parts = kernel.rows, kernel.x_lanes // kernel.rows
 
         def tile(i: Value) -> None:
-            zeros = [e.const(self.vec, 0)] * (rows * kernel.vectors)
+            zeros = [e.const(self.vec, 0)] * (rows * kernel.vectors * kernel.chains)
             of_x = b.and_(ahead.first_tap, b.icmp_signed("==", i, e.index(0)))
             turn = e.smaller(e.add(e.mul(ahead.part, parts - 1), i), kernel.vectors - 1)
             x_next = e.at(x, ahead.x, self.one)
@@ -349,8 +354,12 @@ class _Emission:
             steps = [b.select(of_x, a["x_step"], a["g_step"]) for a in self.axes]
             first = e.at(x, self._channel(e.mul(i, rows)), self.one)
             sums = self._pixels([first, g, fetch], bounds, steps, zeros)
-            top = e.mul(e.add(row, e.mul(i, e.mul(self.w["taps"], rows))), kernel.vectors)
-            down = e.mul(self.w["taps"], kernel.vectors)
+            while len(sums) > rows * kernel.vectors:  # the chains, in order
+                chain = sums[rows * kernel.vectors :]
+                added = [e.b.fadd(p, q) for p, q in zip(sums, chain, strict=False)]
+                sums = [*added, *chain[rows * kernel.vectors :]]
+            top = e.mul(e.add(place.row, e.mul(i, e.mul(place.step, rows))), kernel.vectors)
+            down = e.mul(place.step, kernel.vectors)
             for r in range(rows):
                 for v in range(kernel.vectors):
                     p = e.at(self.sums, e.add(top, e.mul(down, r), v), self.vec)
@@ -385,12 +394,26 @@ class _Emission:
 
             return e.loop(first, stop, 1, sums, row)
 
-        def pixel(m: Value, carried: list[Value]) -> list[Value]:
-            here, acc = carried[:3], carried[3:]
-            e.prefetch(here[2], 2)
-            return [*moved(here, 1), *self._products(here[0], here[1], acc)]
+        chains = self.kernel.chains
+        size = len(sums) // chains
 
-        return e.loop(first, stop, 1, [*moved(at, first), *sums], pixel)[3:]
+        def pixels(count: int) -> Callable[[Value, list[Value]], list[Value]]:
+            def body(m: Value, carried: list[Value]) -> list[Value]:
+                here, acc = carried[:3], carried[3:]
+                for i in range(0, count * size, size):
+                    e.prefetch(here[2], 2)
+                    acc[i : i + size] = self._products(here[0], here[1], acc[i : i + size])
+                    here = moved(here, 1)
+                return [*here, *acc]
+
+            return body
+
+        carried = [*moved(at, first), *sums]
+        if chains > 1:
+            whole = e.b.sub(stop, e.b.srem(e.larger(e.b.sub(stop, first), 0), e.index(chains)))
+            carried = e.loop(first, whole, chains, carried, pixels(chains))
+            first = e.larger(first, whole)
+        return e.loop(first, stop, 1, carried, pixels(1))[3:]
 
     def _channel(self, r: Index) -> Index:
         """Elements from channel 0 of a block to channel r."""

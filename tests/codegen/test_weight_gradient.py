@@ -134,6 +134,11 @@ def test_layouts(blocks: tuple[int, int]) -> None:
     check(host_target(), SPECS["pointwise"], float32, blocks)
 
 
+def test_a_block_of_several_groups() -> None:
+    spec = ConvSpec(2, 2, 4, 8, (W(9, 3),))
+    check(host_target(), spec, float32, (8, 16))
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [float64, bfloat16], ids=str)
 def test_dtypes(target: Target, dtype: DType) -> None:
