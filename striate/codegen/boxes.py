@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from striate.codegen.expression import Expression, Instruction
+from striate.codegen.expression import Expression
 from striate.codegen.kernel import At, Buffer, Step, View, Word
 from striate.codegen.loops import Access, Map
+from striate.codegen.pointwise import Instruction
 from striate.codegen.reduce_loops import Sum
 from striate.dtype import DType, compute_dtype
 
@@ -113,8 +114,8 @@ def map_step(
         tuple(accesses[len(inputs) :]),
     )
     words = [*sizes, chunk_p, chunk_q]
-    for o, a, s in zip(operands, accesses, strides, strict=True):
-        words += _words(o, a, s)
+    for o, access, s in zip(operands, accesses, strides, strict=True):
+        words += _words(o, access, s)
     writes = tuple(o.view.buffer for o in outputs)
     single = prod(shape) < SMALL
     return [Step(kernel, tuple(words), writes, label or kernel.name, single=single)]
@@ -153,23 +154,23 @@ def sum_step(
     operands = [*inputs, *outputs]
     axes = _axes(shape, [o.view for o in operands], summed)
     last = axes.pop(_lane_axis(axes, len(inputs)))
-    kept = [a for a in axes if not a.summed]
+    outer = [a for a in axes if not a.summed]
     reduced = [a for a in axes if a.summed]
     if not last.summed:  # the longest side by side sums last, but never the batch by parts
         reduced.sort(key=lambda a: min(abs(s) for s in a.strides[: len(inputs)]), reverse=True)
     images = shape[0] if 0 not in summed else 1  # what is decided must not depend on the batch
     lanes = last.size if not last.summed else 1
-    units = max(1, prod(a.size for a in kept) * -(-lanes // FIXED[-1]) // images)
+    units = max(1, prod(a.size for a in outer) * -(-lanes // FIXED[-1]) // images)
     work = prod(a.size for a in reduced) * (last.size if last.summed else 1)
     parts = 0
     if reduced and units < 16 and work > 4 * UNIT_ELEMENTS and reduced[0].size >= 4:
         parts = min(16, reduced[0].size)
     fixed = last.size if not last.summed and last.size in FIXED else 0
-    order = [*kept, *reduced, last]
+    order = [*outer, *reduced, last]
     n_in = len(inputs)
     in_strides = [[a.strides[j] for a in order] for j in range(n_in)]
     in_access = [_access(o.dtype, s) for o, s in zip(inputs, in_strides, strict=True)]
-    kept_sizes = [a.size for a in kept]
+    kept_sizes = [a.size for a in outer]
     words: list[Word] = [*kept_sizes]
     targets: list[tuple[Operand, list[int]]] = []
     if parts:
@@ -184,11 +185,11 @@ def sum_step(
             targets.append((Operand(dtype, View(buffer, 0, tuple(strides))), strides))
     else:
         for j, o in enumerate(outputs, start=n_in):
-            steps = [a.strides[j] for a in kept] + [0 if last.summed else last.strides[j]]
-            targets.append((o, steps))
+            moves = [a.strides[j] for a in outer] + [0 if last.summed else last.strides[j]]
+            targets.append((o, moves))
     out_access = [_access(o.dtype, s) for o, s in targets]
     kernel = Sum(
-        len(kept) + bool(parts),
+        len(outer) + bool(parts),
         len(reduced),
         not last.summed,
         fixed,
@@ -210,7 +211,7 @@ def sum_step(
     steps = [step]
     for j, (o, _) in enumerate(targets):  # the parts, in order
         out = outputs[j]
-        back = [a.strides[n_in + j] for a in kept] + [
+        back = [a.strides[n_in + j] for a in outer] + [
             0,
             0 if last.summed else last.strides[n_in + j],
         ]
@@ -218,7 +219,7 @@ def sum_step(
         body = Expression((o.dtype,), (), (0,))
         if out.dtype is not o.dtype:
             body = Expression((o.dtype,), (Instruction("cast", out.dtype, (0,)),), (1,))
-        axis = len(kept)
+        axis = len(outer)
         steps += sum_step((*kept_sizes, parts, lanes), (axis,), (o,), body, (final,))
     return steps
 

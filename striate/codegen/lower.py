@@ -10,14 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from striate.codegen.boxes import Operand, copy_step, map_step, sum_step
-from striate.codegen.expression import Expression, Instruction
+from striate.codegen.epilogue import Epilogue
+from striate.codegen.expression import Expression
 from striate.codegen.kernel import Buffer, Step, View
 from striate.codegen.layouts import TargetLayouts
-from striate.codegen.op_steps import LOWERINGS
+from striate.codegen.op_steps import LOWERINGS, blocked_conv
+from striate.codegen.pointwise import Instruction
 from striate.errors import StriateError
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Value, topological
 from striate.target import Target
 from striate.transform.blocks import block_channels
+from striate.transform.factor import factor_sums
 from striate.transform.fuse import Fusion, Group, schedule
 from striate.transform.views import dense_strides, is_dense, view_through
 
@@ -47,7 +50,7 @@ class Lowering:
     def __init__(self, graph: Graph, target: Target) -> None:
         self.target = target
         self.program = Program()
-        graph = block_channels(graph, TargetLayouts(target))
+        graph = block_channels(factor_sums(graph), TargetLayouts(target))
         self.fusion = Fusion(graph)
         self._memory: dict[Node, Buffer] = {}
         self._copies: dict[Node, Buffer] = {}
@@ -107,6 +110,9 @@ class Lowering:
             self._loops(group)
             return
         (n,) = group.outputs
+        if group.conv is not None:
+            self._convolution(group.conv, n)
+            return
         if n.op is PARAMETER or n.op is CONSTANT:
             self.allocate(n)
         elif group.kind == "copy":
@@ -126,6 +132,18 @@ class Lowering:
             source = View(self.allocate(through.base), through.offset, through.strides)
         to = Operand(n.type.dtype, View(self.allocate(n), 0, dense_strides(shape)))
         self.add(copy_step(shape, Operand(x.type.dtype, source), to))
+
+    def _convolution(self, conv: Node, n: Node) -> None:
+        """A convolution whose sums become `n` before they are stored."""
+        others = [x for x in self.fusion.leaves([n]) if x is not conv]
+        kinds = [self.fusion.epilogue_kind(x, n) for x in others]
+        epilogue = Epilogue(
+            expression_of([n], [conv, *others]),
+            tuple(k for k in kinds if k is not None),
+            tuple(x.type.dtype for x in others),
+        )
+        operands = [self.allocate(self.fusion.base(x)) for x in others]
+        blocked_conv(self, conv, self.allocate(n), epilogue, operands)
 
     def _loops(self, group: Group) -> None:
         members = group.outputs

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from striate.codegen.boxes import Operand, copy_step, fill_step
 from striate.codegen.dense import dense_conv, pack_weights
+from striate.codegen.epilogue import Epilogue
 from striate.codegen.extreme import extreme
 from striate.codegen.generic_conv import generic_conv
 from striate.codegen.grouped import grouped_conv, grouped_weight_gradient
@@ -118,7 +119,14 @@ def _argmax_pool(c: Context, n: Node, out: Buffer) -> None:
     c.add(argmax_pool(x.type.dtype, n.attrs, images, channels, 1, c.dense(x), out, 64))
 
 
-def _blocked_conv(c: Context, n: Node, out: Buffer) -> None:
+def blocked_conv(
+    c: Context,
+    n: Node,
+    out: Buffer,
+    epilogue: Epilogue | None = None,
+    operands: Sequence[Buffer] = (),
+) -> None:
+    """The steps of a convolution on blocks, with what is done before its sums are stored."""
     x, w = n.inputs
     spec, xb, yb = n.attrs.spec, n.attrs.x_block, n.attrs.y_block
     dtype, data, weights = n.type.dtype, c.dense(x), c.view(w)
@@ -126,10 +134,13 @@ def _blocked_conv(c: Context, n: Node, out: Buffer) -> None:
     if kernel == "dense":
         packed, steps = pack_weights(c.target, spec, dtype, weights, xb, yb)
         c.add(steps)
-        c.add(dense_conv(c.target, spec, dtype, data, xb, packed, weights, out, yb))
+        steps = dense_conv(
+            c.target, spec, dtype, data, xb, packed, weights, out, yb, epilogue, operands
+        )
+        c.add(steps)
         return
     assert kernel == "grouped", f"no kernel for {spec} in blocks {xb}, {yb}"
-    c.add(grouped_conv(c.target, spec, dtype, data, xb, weights, out, yb))
+    c.add(grouped_conv(c.target, spec, dtype, data, xb, weights, out, yb, epilogue, operands))
 
 
 def _blocked_weight_gradient(c: Context, n: Node, out: Buffer) -> None:
@@ -173,7 +184,7 @@ def _random_uniform(c: Context, n: Node, out: Buffer) -> None:
 
 LOWERINGS: dict[str, Callable[[Context, Node, Buffer], None]] = {
     "conv": _conv,
-    "blocked_conv": _blocked_conv,
+    "blocked_conv": blocked_conv,
     "blocked_weight_gradient": _blocked_weight_gradient,
     "blocked_max_pool": _blocked_max_pool,
     "blocked_argmax_pool": _blocked_argmax_pool,

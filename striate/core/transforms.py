@@ -237,6 +237,7 @@ class _Compiled:
         plan: the executable; its inputs are `sources`, its outputs those of the function and then
             the new values of `written`.
         sources: per input an index of an argument, an outside array, or a known value.
+        state: the numbers of the inputs that no argument gives and the function does not assign.
         captured: the outside arrays with the types that they had.
         structure: the output tree; `outputs` are its leaves, an index into the plan's outputs for
             an array, and the leaf itself in a 1-tuple for anything else.
@@ -244,6 +245,7 @@ class _Compiled:
 
     plan: Plan | None
     sources: list[int | Array | Value]
+    state: list[int]
     captured: list[tuple[Array, TensorType]]
     structure: TreeDef
     outputs: list[int | tuple[Any]]
@@ -297,6 +299,11 @@ class Jit(Generic[P, R]):
         return _Compiled(
             plan,
             sources,  # type: ignore[arg-type]
+            [
+                i
+                for i, s in enumerate(sources)
+                if not isinstance(s, int) and not (isinstance(s, Array) and s in trace.written)
+            ],
             [(a, a.type) for a in trace.captured],
             structure,
             [(leaf,) if n is None else next(counter) for leaf, n in zip(parts, nodes, strict=True)],
@@ -308,7 +315,7 @@ class Jit(Generic[P, R]):
         for source in done.sources:
             array = dynamic[source] if isinstance(source, int) else source
             values.append(array.realize()._node.data if isinstance(array, Array) else array)
-        results = done.plan(values) if done.plan is not None else []
+        results = done.plan(values, done.state) if done.plan is not None else []
         for array, value in zip(
             done.written, results[len(results) - len(done.written) :], strict=True
         ):

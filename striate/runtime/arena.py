@@ -137,7 +137,8 @@ def barriers(steps: Sequence[Step], placement: Placement, threads: int) -> list[
             b = word.buffer if isinstance(word, At) else word
             if isinstance(b, Buffer):
                 at = placement.offsets.get(b)
-                space, start = (None, at) if at is not None else (b, 0)
+                space: object = b if at is None else None
+                start = at or 0
                 touched.append((space, start, start + max(1, b.nbytes), b in written))
         if any(
             writes.meets(s, a, z) or (writing and reads.meets(s, a, z))

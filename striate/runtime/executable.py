@@ -1,62 +1,157 @@
 """A compiled graph: steps, their words, and the one call that runs them.
 
 The words of all steps stand in one array. Those that hold addresses of inputs, outputs or of the
-arena are written anew before each run, by one vector operation a kind. The arena is shared by all
-plans: one plan runs at a time.
+arena are written anew before each run, by one vector operation. The arena is shared by all plans:
+one plan runs at a time.
+
+The caller may say which inputs are state that it expects to stay (the weights of a network that is
+not trained). What depends on these alone (packed panels, folded statistics) is computed once and
+kept, until one of them is another object.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.codegen.kernel import At, Scratch, Table
+from striate.codegen.kernel import At, Buffer, Kernel, Scratch, Step, Table
 from striate.codegen.lower import Lowering
 from striate.codegen.machine import current_target
 from striate.ir.graph import Graph, Value
 from striate.memory import aligned, aligned_copy, aligned_empty
 from striate.runtime.arena import barriers, place
 from striate.runtime.jit import load
-from striate.runtime.team import Program, get_num_threads, run
+from striate.runtime.team import BARRIER, SINGLE, Program, get_num_threads, profile, run
 
-BARRIER, SINGLE = 1, 2  # flags of a row of the team's program
+WORTH_KEEPING = 1 << 14  # bytes that steps on constant inputs must make to be kept
+CHANGES = 3  # of the inputs that were the same, after which nothing is kept any more
 
-_running = threading.RLock()
-_arena: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)]
-
-
-def _arena_address(nbytes: int) -> int:
-    """The address of the shared arena, at least this large."""
-    if _arena[0].nbytes < nbytes:
-        _arena[0] = np.empty(0, np.uint8)  # the old one goes first
-        _arena[0] = aligned_empty((nbytes,), np.dtype(np.uint8))
-    return _arena[0].ctypes.data
+Memory = NDArray[np.uint8]
 
 
-class Patches:
-    """Words that hold addresses: which words, the number of the memory, and bytes after it."""
+class _Arena:
+    """The memory of whatever plan runs; a run inside of a run (a signal handler) gets its own."""
 
     def __init__(self) -> None:
-        self.words: list[int] = []
-        self.memory: list[int] = []
-        self.bytes: list[int] = []
+        self.lock = threading.RLock()
+        self.depth = 0
+        self.memory: Memory = np.empty(0, np.uint8)
 
-    def add(self, word: int, memory: int, offset: int) -> None:
-        """One more word."""
-        self.words.append(word)
-        self.memory.append(memory)
-        self.bytes.append(offset)
+    @contextmanager
+    def of(self, nbytes: int) -> Iterator[Memory]:
+        """Memory of at least this size, for the time of a run."""
+        with self.lock:
+            self.depth += 1
+            try:
+                if self.depth > 1:
+                    yield aligned_empty((nbytes,), np.dtype(np.uint8))
+                    return
+                if self.memory.nbytes < nbytes:
+                    self.memory = np.empty(0, np.uint8)  # the old one goes first
+                    self.memory = aligned_empty((nbytes,), np.dtype(np.uint8))
+                yield self.memory
+            finally:
+                self.depth -= 1
 
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """(words, memory, bytes) as arrays."""
-        words, memory, offsets = (
-            np.array(v, np.int64) for v in (self.words, self.memory, self.bytes)
-        )
-        return words, memory, offsets
+
+_arena = [_Arena()]
+if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
+    os.register_at_fork(after_in_child=lambda: _arena.__setitem__(0, _Arena()))
+
+
+class Bound:
+    """Steps with their words, placed in an arena, ready to run by up to `threads` threads.
+
+    Args:
+        steps: what is run.
+        code: the addresses of the kernels.
+        given: the buffers whose memory is told at each run, in order.
+        fixed: the memory of the buffers that have theirs for good.
+        threads: for how many scratch memory is reserved.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        code: dict[Kernel, int],
+        given: Sequence[Buffer],
+        fixed: dict[Buffer, NDArray[Any]],
+        threads: int,
+    ) -> None:
+        placement = place(steps, {*given, *fixed}, threads)
+        after = barriers(steps, placement, threads)
+        count = sum(max(1, len(s.words)) for s in steps)
+        self.nbytes = placement.nbytes
+        self.steps = steps
+        self.words = aligned_empty((count,), np.dtype(np.int64))
+        number = {b: 1 + i for i, b in enumerate(given)}  # memory 0 is the arena
+        tables: dict[tuple[int, ...], NDArray[np.int64]] = {}
+        patches: list[tuple[int, int, int]] = []  # (word, number of the memory, bytes after it)
+        rows = np.zeros((len(steps), 3), np.int64)
+        at = 0
+        for i, step in enumerate(steps):
+            flags = BARRIER * after[i] | SINGLE * step.single
+            rows[i] = code[step.kernel], self.words.ctypes.data + 8 * at, flags
+            scratch = iter(placement.scratch[i])
+            for j, word in enumerate(step.words, start=at):
+                if isinstance(word, int):
+                    self.words[j] = word
+                elif isinstance(word, Table):
+                    if word.values not in tables:
+                        tables[word.values] = np.array(word.values, np.int64)
+                    self.words[j] = tables[word.values].ctypes.data
+                elif isinstance(word, Scratch):
+                    patches.append((j, 0, next(scratch)))
+                else:
+                    b, offset = (word.buffer, word.offset) if isinstance(word, At) else (word, 0)
+                    if b in number:
+                        patches.append((j, number[b], offset))
+                    elif b in fixed:
+                        self.words[j] = fixed[b].ctypes.data + offset
+                    else:
+                        patches.append((j, 0, placement.offsets[b] + offset))
+            at += max(1, len(step.words))
+        self.patched, self.memory, self.offset = np.array(patches, np.int64).reshape(-1, 3).T.copy()
+        self.program = Program(rows, keep=(tables, fixed, self.words))
+
+    def run(self, given: Sequence[NDArray[Any]], runner: Callable[[Program], Any] = run) -> Any:
+        """Run the steps on this memory."""
+        if not self.steps:
+            return None
+        with _arena[0].of(self.nbytes) as memory:
+            addresses = np.array([address(memory), *map(address, given)], np.int64)
+            self.words[self.patched] = addresses[self.memory] + self.offset
+            return runner(self.program)
+
+
+def address(x: NDArray[Any]) -> int:
+    """The address of an array's first element."""
+    data: int = x.__array_interface__["data"][0]
+    return data
+
+
+def constant_steps(steps: Sequence[Step], constant: set[Buffer]) -> list[bool]:
+    """Per step whether it depends on constant buffers alone, and so do all that write with it."""
+    writers: dict[Buffer, list[int]] = {}
+    for i, s in enumerate(steps):
+        for b in s.writes:
+            writers.setdefault(b, []).append(i)
+    static = [True] * len(steps)
+    changing = True
+    while changing:
+        changing = False
+        known = constant | {b for b, who in writers.items() if all(static[i] for i in who)}
+        for i, s in enumerate(steps):
+            if static[i] and not all(b in known for b in s.buffers()):
+                static[i], changing = False, True
+    return static
 
 
 class Executable:
@@ -66,8 +161,9 @@ class Executable:
         self.graph = graph
         self.target = current_target()
         self.program = Lowering(graph, self.target).program
-        self.addresses = load([s.kernel for s in self.program.steps], self.target)
+        self.code = load([s.kernel for s in self.program.steps], self.target)
         self.threads = 0
+        self._lock = threading.RLock()
         self._known = {b: aligned_copy(v) for b, v in self.program.constants.items()}
         self._given = {b: i for i, b in enumerate(self.program.inputs)}
         self._made = {
@@ -76,84 +172,102 @@ class Executable:
             if b not in self._given and b not in self._known
         }
         self._faults = [np.zeros(2, np.int64) for _ in self.program.faults]
+        self._last: dict[int, ref[Any]] = {}
+        self._held: dict[int, Value] = {}  # inputs on which what is kept depends
+        self._changes = 0
+
+    # ---- preparation -------------------------------------------------------------------
 
     def _bind(self, threads: int) -> None:
-        """Place everything for this many threads, and write the words that stay."""
+        """Place everything for this many threads."""
         steps = self.program.steps
         faults = {b: f for (b, _), f in zip(self.program.faults, self._faults, strict=True)}
-        outside = {*self._given, *self._known, *self._made, *faults}
-        placement = place(steps, outside, threads)
-        after = barriers(steps, placement, threads)
-        count = sum(max(1, len(s.words)) for s in steps)
-        self._words = aligned_empty((count,), np.dtype(np.int64))
-        patches = Patches()  # memory 0 is the arena; then inputs; then outputs
-        number = {b: 1 + i for i, b in enumerate((*self._given, *self._made))}
-        tables: dict[tuple[int, ...], NDArray[np.int64]] = {}
-        rows = np.zeros((len(steps), 3), np.int64)
-        at = 0
-        for i, step in enumerate(steps):
-            rows[i] = (
-                self.addresses[step.kernel],
-                self._words.ctypes.data + 8 * at,
-                BARRIER * after[i] | SINGLE * step.single,
-            )
-            scratch = iter(placement.scratch[i])
-            for j, word in enumerate(step.words, start=at):
-                if isinstance(word, int):
-                    self._words[j] = word
-                elif isinstance(word, Table):
-                    if word.values not in tables:
-                        tables[word.values] = np.array(word.values, np.int64)
-                    self._words[j] = tables[word.values].ctypes.data
-                elif isinstance(word, Scratch):
-                    patches.add(j, 0, next(scratch))
-                else:
-                    b, offset = (word.buffer, word.offset) if isinstance(word, At) else (word, 0)
-                    if b in number:
-                        patches.add(j, number[b], offset)
-                    elif b in placement.offsets:
-                        patches.add(j, 0, placement.offsets[b] + offset)
-                    else:
-                        array = faults[b] if b in faults else self._known[b]
-                        self._words[j] = array.ctypes.data + offset
-            at += max(1, len(step.words))
-        self._tables = tables
-        self._patched, self._memory, self._offset = patches.arrays()
-        self.arena_bytes = placement.nbytes
-        self._rows = Program(rows)
+        given = [*self._given, *self._made]
+        first: list[Step] = []
+        kept: dict[Buffer, NDArray[Any]] = {}
+        if self._held:
+            constant = {b for b, i in self._given.items() if i in self._held} | {*self._known}
+            static = constant_steps(steps, constant)
+            static = [
+                flag and not any(b in self._made or b in faults for b in s.writes)
+                for flag, s in zip(static, steps, strict=True)
+            ]
+            first = [s for flag, s in zip(static, steps, strict=True) if flag]
+            steps = [s for flag, s in zip(static, steps, strict=True) if not flag]
+            read = {b for s in steps for b in s.buffers()}
+            made = {b for s in first for b in s.writes if b in read}
+            if sum(b.nbytes for b in made) < WORTH_KEEPING:
+                self._held, self._changes = {}, CHANGES + 1
+                self._bind(threads)
+                return
+            kept = {b: aligned_empty((b.nbytes,), np.dtype(np.uint8)) for b in made}
+        fixed = {**self._known, **faults, **kept}
+        self._first = Bound(first, self.code, given, fixed, threads)
+        self._main = Bound(steps, self.code, given, fixed, threads)
         self.threads = threads
 
-    def __call__(self, values: Sequence[Value]) -> list[Value]:
-        """The outputs for these inputs.
+    def _prepare(self, values: Sequence[Value], state: Sequence[int]) -> bool:
+        """Bind what must be bound; whether the constant part has to run (again)."""
+        threads = get_num_threads()
+        fresh = False
+        if self._changes <= CHANGES:
+            if self._held:
+                same = {i: x for i, x in self._held.items() if values[i] is x}
+                if len(same) < len(self._held):
+                    self._changes += 1
+                    self._held = same if self._changes <= CHANGES else {}
+                    self.threads, fresh = 0, True
+            else:
+                last = self._last
+                self._held = {i: values[i] for i in state if i in last and last[i]() is values[i]}
+                self._last = {i: ref(values[i]) for i in state}
+                if self._held:
+                    self.threads, fresh = 0, True
+        if threads > self.threads:
+            self._bind(threads)
+            fresh = True
+        return fresh and bool(self._held)
+
+    # ---- runs --------------------------------------------------------------------------
+
+    def __call__(self, values: Sequence[Value], state: Sequence[int] = ()) -> list[Value]:
+        """The outputs for these inputs; `state` are the numbers of those that are expected to stay.
 
         Raises:
             IndexError: an index is out of range.
         """
-        with _running:
-            threads = get_num_threads()
-            if threads > self.threads:
-                self._bind(threads)
-            given = [aligned(x) for x in values]
+        return self._call(values, state, run)[0]
+
+    def profile(
+        self, values: Sequence[Value], state: Sequence[int] = ()
+    ) -> list[tuple[Step, float]]:
+        """The steps of a run and the seconds that each took, all threads meeting after each."""
+        for _ in range(3):  # what can be kept is kept by then
+            self(values, state)
+        with self._lock:
+            seconds = self._call(values, state, profile)[1]
+            if seconds is None:
+                return []
+            return list(zip(self._main.steps, map(float, seconds), strict=True))
+
+    def _call(
+        self, values: Sequence[Value], state: Sequence[int], runner: Callable[[Program], Any]
+    ) -> tuple[list[Value], Any]:
+        with self._lock:
+            first = self._prepare(values, state)
             made = {b: aligned_empty(t.shape, t.dtype.numpy) for b, t in self._made.items()}
-            addresses = np.array(
-                [
-                    _arena_address(self.arena_bytes),
-                    *(address(x) for x in given),
-                    *(address(y) for y in made.values()),
-                ],
-                np.int64,
-            )
-            if self.program.steps:
-                self._words[self._patched] = addresses[self._memory] + self._offset
-                run(self._rows)
-                self._check()
-        results: list[Any] = []
+            given = [*map(aligned, values), *made.values()]
+            if first:
+                self._first.run(given)
+            told = self._main.run(given, runner)
+            self._check()
+        results = []
         for b in self.program.outputs:
             if b in self._given:
                 results.append(values[self._given[b]])
             else:
                 results.append(made[b] if b in made else self._known[b])
-        return results
+        return results, told
 
     def _check(self) -> None:
         for fault, (_, node) in zip(self._faults, self.program.faults, strict=True):
@@ -164,9 +278,3 @@ class Executable:
                     f"{node.op.name}: index {index} is out of range (operands "
                     f"{', '.join(repr(x.type) for x in node.inputs)})"
                 )
-
-
-def address(x: NDArray[Any]) -> int:
-    """The address of an array's first element."""
-    data: int = x.__array_interface__["data"][0]
-    return data

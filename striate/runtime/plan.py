@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from striate.config import settings
 from striate.errors import StriateError, TraceError
@@ -20,7 +19,15 @@ from striate.ops.movement import ALIAS
 from striate.transform.interpret import interpret
 from striate.transform.simplify import simplify
 
-Plan = Callable[[Sequence[Value]], list[Value]]
+
+class Plan(Protocol):
+    """The executable of a graph."""
+
+    def __call__(self, values: Sequence[Value], state: Sequence[int] = ()) -> list[Value]:
+        """The outputs for these inputs; `state` are the numbers of those that are expected to stay
+        the same objects from call to call.
+        """
+        ...
 
 
 def _compile(graph: Graph) -> Plan:
@@ -31,7 +38,7 @@ def _compile(graph: Graph) -> Plan:
 
 BACKENDS: dict[str, Callable[[Graph], Plan]] = {
     "native": _compile,
-    "numpy": lambda graph: partial(interpret, graph),
+    "numpy": lambda graph: lambda values, state=(): interpret(graph, values),
 }
 MAX_PLANS = 512
 

@@ -14,7 +14,8 @@ from functools import cached_property
 
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node
 from striate.ops.movement import SUM
-from striate.transform.views import StridedView, view_through, whole
+from striate.transform.blocks import BLOCKED_CONV
+from striate.transform.views import StridedView, is_dense, view_through, whole
 
 CHEAP = 10  # what may be computed twice rather than written and read
 COSTS = {"divide": 4, "sqrt": 4, "rsqrt": 5, "reciprocal": 4, "remainder": 8, "floor_divide": 6}
@@ -24,6 +25,8 @@ SIMPLE = {
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "isnan", "isinf",
     "sign", "signbit", "floor", "ceil", "trunc", "round",
 }  # fmt: skip
+LARGEST = 160  # instructions of a kernel, roughly: more would live in memory, not in registers
+MOST = 6  # results of a kernel
 NEAR = 6  # how many groups back a node may join one that only shares an input
 
 
@@ -33,14 +36,19 @@ class Group:
 
     Attributes:
         kind: `map` (elementwise), `sum` (over the same axes of one box), `copy` (a view that is
-            written in full), `op` (anything else).
+            written in full), `conv` (elementwise on what a convolution has summed, before it is
+            stored), `op` (anything else).
         outputs: the nodes.
         reads: the nodes in memory that it needs (bases of views).
+        cost: instructions, roughly.
+        conv: the convolution of a `conv`.
     """
 
     kind: str
     outputs: list[Node]
     reads: set[Node] = field(default_factory=set)
+    cost: int = 0
+    conv: Node | None = None
 
     @property
     def box(self) -> tuple[int, ...]:
@@ -70,6 +78,7 @@ class Fusion:
         self.views: dict[Node, StridedView] = {}
         for n in self.order:
             self._place(n)
+        self.cost: dict[Node, int] = {}
         self.kept = self._required()
         self._keep_shared()
 
@@ -112,9 +121,12 @@ class Fusion:
 
     def _keep_shared(self) -> None:
         large: dict[Node, set[Node]] = {}
-        cost: dict[Node, int] = {}
+        cost = self.cost
         for n in self.order:
             if not n.op.elementwise:
+                if n.op is SUM:
+                    (x,) = n.inputs
+                    cost[n] = 1 + (cost[x] if self.is_inlined(x) else 0)
                 continue
             large[n], cost[n] = set(), operation_cost(n)
             for x in n.inputs:
@@ -123,6 +135,8 @@ class Fusion:
                     cost[n] += cost[x]
                 else:
                     large[n] |= self._large(x, n.type.size)
+            if cost[n] > LARGEST:
+                self.kept.add(n)
         roots: dict[Node, set[Node]] = {}
         for n in reversed(self.order):
             if not self.is_inlined(n):
@@ -133,6 +147,7 @@ class Fusion:
             if len(into) > 1 and (len(large[n]) > 1 or cost[n] > CHEAP):
                 self.kept.add(n)
             roots[n] = into
+        self.roots = roots
 
     # ---- groups ------------------------------------------------------------------------
 
@@ -169,13 +184,56 @@ class Fusion:
             joined = self._join(n, kind, leaves, found, at) if fused else None
             if joined is None:
                 at[n] = len(found)
-                found.append(Group(kind, [n], reads))
+                found.append(Group(kind, [n], reads, self.cost[n] if fused else 0))
             else:
                 at[n] = joined
                 group = found[joined]
                 group.outputs.append(n)
+                group.cost += self.cost[n]
                 group.reads |= reads - {*group.outputs}
-        return found
+        return self._with_convolutions(found)
+
+    def _with_convolutions(self, found: list[Group]) -> list[Group]:
+        """The groups, with each convolution that only one of them reads made a part of it."""
+        taken: set[Node] = set()
+        for group in found:
+            if group.kind != "map" or len(group.outputs) != 1:
+                continue
+            (root,) = group.outputs
+            leaves = self.leaves([root])
+            convs = [x for x in leaves if self._feeds_only(x, root)]
+            if not convs or None in [self.epilogue_kind(x, root) for x in leaves]:
+                continue
+            group.kind, group.conv = "conv", convs[-1]
+            group.reads.discard(convs[-1])
+            group.reads |= {self.base(x) for x in convs[-1].inputs}
+            taken.add(convs[-1])
+        return [g for g in found if g.outputs[0] not in taken]
+
+    def _feeds_only(self, x: Node, root: Node) -> bool:
+        """Whether `x` is a convolution that nothing reads but the expression of `root`."""
+        if x.op is not BLOCKED_CONV or x.shape != root.shape or x in self._outputs:
+            return False
+        return all(
+            u is root or (self.is_inlined(u) and self.roots[u] == {root}) for u in self.users[x]
+        )
+
+    def epilogue_kind(self, x: Node, root: Node) -> str | None:
+        """How an epilogue in blocks reads `x`: per `channel`, as a `scalar` or a `tensor`."""
+        view = self.views[x]
+        shape, strides = root.shape, view.strides
+        if view.offset or x.shape != shape:
+            return None
+        if is_dense(shape, strides):
+            return "tensor"
+        moving = [(a, s) for a, s in enumerate(strides) if s and shape[a] > 1]
+        if not moving:
+            return "scalar"
+        b = shape[-1]
+        channels = {1: b, root.ndim - 1: 1}
+        wanted = [(a, channels[a]) for a in (1, root.ndim - 1) if shape[a] > 1]
+        size = shape[1] * b
+        return "channel" if moving == wanted and view.base.type.size == size else None
 
     def _kind(self, n: Node) -> str | None:
         if n.op is PARAMETER or n.op is CONSTANT:
@@ -201,6 +259,8 @@ class Fusion:
             if group.kind != kind or group.box != box:
                 continue
             if kind == "sum" and group.outputs[0].attrs != attrs:
+                continue
+            if len(group.outputs) >= MOST or group.cost + self.cost[n] > LARGEST:
                 continue
             members = {*group.outputs}
             inside = [x for x in leaves if self.base(x) in members]
