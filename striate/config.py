@@ -20,8 +20,12 @@ class Settings:
     """The settings in force.
 
     Attributes:
-        backend: which executor runs a plan (`STRIATE_BACKEND`); `numpy` is the interpreter.
+        backend: which executor runs a plan (`STRIATE_BACKEND`); `native` is machine
+            code, `numpy` the interpreter that defines what it must compute.
         verify: re-check every graph after every pass (`STRIATE_VERIFY=1`).
+        debug: what is printed to stderr for each graph that is compiled (`STRIATE_DEBUG`), each
+            level with those before it: 1 the steps of its plan, 2 its size after every pass, 3 its
+            text after every pass, 4 its kernels, 5 their LLVM IR, 6 their assembly.
         num_threads: threads of a run (`STRIATE_NUM_THREADS`) unless `set_num_threads` was called;
             0: as many as there are processors that the process may use.
         target: the processor to compile for (`STRIATE_TARGET`): `x86-64-v4`, `x86-64-v3`,
@@ -31,8 +35,9 @@ class Settings:
         cache_size: the most that is kept there, in MiB (`STRIATE_CACHE_SIZE`); 0: nothing is.
     """
 
-    backend: str = "numpy"
+    backend: str = "native"
     verify: bool = False
+    debug: int = 0
     num_threads: int = 0
     target: str = ""
     cache_dir: str = ""
@@ -50,8 +55,9 @@ def _natural(name: str, default: int) -> int:
 
 def _from_environment() -> Settings:
     return Settings(
-        backend=os.environ.get("STRIATE_BACKEND", "numpy"),
+        backend=os.environ.get("STRIATE_BACKEND", "native"),
         verify=os.environ.get("STRIATE_VERIFY", "0") not in ("", "0"),
+        debug=_natural("STRIATE_DEBUG", 0),
         num_threads=_natural("STRIATE_NUM_THREADS", 0),
         target=os.environ.get("STRIATE_TARGET", ""),
         cache_dir=os.environ.get("STRIATE_CACHE_DIR", ""),

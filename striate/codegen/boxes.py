@@ -123,7 +123,8 @@ def map_step(
 
 def fill_step(shape: Sequence[int], output: Operand, value: float | int) -> list[Step]:
     """The number everywhere in the box."""
-    literal = Instruction("literal", output.dtype, (), value)
+    number = repr(float(value) if output.dtype.is_floating else int(value))
+    literal = Instruction("literal", output.dtype, (), number)
     return map_step(shape, (), Expression((), (literal,), (0,)), (output,))
 
 

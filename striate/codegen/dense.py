@@ -270,7 +270,10 @@ def _step(
             f"extra{j}": planes.extra,
             f"offsets{j}": Table(planes.offsets),
         }
-    words |= {f"operand{i}": operand for i, operand in enumerate(operands)}
+    for i, operand in enumerate(operands):
+        assert epilogue is not None
+        moves = part.y_offset * epilogue.dtypes[i].itemsize if epilogue.kinds[i] == "tensor" else 0
+        words[f"operand{i}"] = At(operand, moves)
     macs = spec.batch * spec.groups * spec.out_features * len(entries) * unit
     macs *= prod(a.out_size for a in axes[1:])
     small = macs < FEW

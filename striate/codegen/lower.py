@@ -7,6 +7,7 @@ where it first is. Each op that is no view, no elementwise function and no sum h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from striate.codegen.boxes import Operand, copy_step, map_step, sum_step
@@ -23,6 +24,11 @@ from striate.transform.blocks import block_channels
 from striate.transform.factor import factor_sums
 from striate.transform.fuse import Fusion, Group, schedule
 from striate.transform.views import dense_strides, is_dense, view_through
+
+PASSES: tuple[tuple[str, Callable[[Graph, Target], Graph]], ...] = (
+    ("factor_sums", lambda graph, target: factor_sums(graph)),
+    ("block_channels", lambda graph, target: block_channels(graph, TargetLayouts(target))),
+)
 
 
 @dataclass(slots=True)
@@ -48,9 +54,9 @@ class Lowering:
     """The state of one lowering; what the functions of `LOWERINGS` use."""
 
     def __init__(self, graph: Graph, target: Target) -> None:
+        """Lower a graph that the passes of `PASSES` have been through."""
         self.target = target
         self.program = Program()
-        graph = block_channels(factor_sums(graph), TargetLayouts(target))
         self.fusion = Fusion(graph)
         self._memory: dict[Node, Buffer] = {}
         self._copies: dict[Node, Buffer] = {}

@@ -41,7 +41,7 @@ class Instruction:
         op: the name of a pointwise op (`add`, `exp`, `where`, `cast`), or `literal`.
         dtype: of the result.
         args: numbers of the values that it takes.
-        attr: the number of a `literal`, else None.
+        attr: of a `literal` the number, or its repr (which keeps -0.0 and NaN apart); else None.
     """
 
     op: str
@@ -133,8 +133,8 @@ def _compare(op: str) -> Rule:
 
 
 def _literal(e: Emitter, ins: Instruction, xs: Sequence[Value], ds: Sequence[DType]) -> Value:
-    value = bool(ins.attr) if ins.dtype is bool_ else ins.attr
-    return round_to(e, e.const(element(ins.dtype), value), ins.dtype)
+    number = float(ins.attr) if ins.dtype.is_floating else int(ins.attr)
+    return round_to(e, e.const(element(ins.dtype), number), ins.dtype)
 
 
 def _cast(e: Emitter, ins: Instruction, xs: Sequence[Value], ds: Sequence[DType]) -> Value:

@@ -38,9 +38,15 @@ def _check(name: str, index: Value, attrs: Indexing) -> Value:
     """
     n = attrs.size
     if index.size and not (-n <= index.min() and index.max() < n):
-        bad = index.max() if index.max() >= n else index.min()
-        raise IndexError(f"{name}: index {bad} is out of range for axis {attrs.axis} of size {n}")
+        raise index_error(name, index.max() if index.max() >= n else index.min(), attrs)
     return np.where(index < 0, index + n, index)
+
+
+def index_error(name: str, index: int, attrs: Indexing) -> IndexError:
+    """What is raised for an index outside of [-size, size)."""
+    return IndexError(
+        f"{name}: index {index} is out of range for axis {attrs.axis} of size {attrs.size}"
+    )
 
 
 def _integer(name: str, index: TensorType) -> None:

@@ -218,14 +218,18 @@ def _writer_infer(size: int, index: TensorType) -> TensorType:
 
 def _writer_reference(size: int, index: Value) -> Value:
     if index.size and (index.min() < 0 or index.max() >= size):
-        bad = index.min() if index.min() < 0 else index.max()
-        raise IndexError(f"max_unpool: index {bad} is out of range for {size} output positions")
+        raise writer_error(size, index.min() if index.min() < 0 else index.max())
     rows = prod(index.shape[:-1])
     flat = (index.reshape(rows, index.shape[-1]) + np.arange(rows)[:, None] * size).ravel()
     slot = np.arange(flat.size)
     owner = np.zeros(rows * size, np.int64)
     np.maximum.at(owner, flat, slot)
     return np.asarray(owner[flat] == slot).reshape(index.shape)
+
+
+def writer_error(size: int, index: int) -> IndexError:
+    """What is raised for an index outside of [0, size)."""
+    return IndexError(f"max_unpool: index {index} is out of range for {size} output positions")
 
 
 # index[*B, m] -> bool[*B, m]: no later slot of the row has the same index.

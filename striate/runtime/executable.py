@@ -22,13 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.codegen.kernel import At, Buffer, Kernel, Scratch, Step, Table
-from striate.codegen.lower import Lowering
+from striate.codegen.lower import PASSES, Lowering
 from striate.codegen.machine import current_target
+from striate.config import settings
 from striate.ir.graph import Graph, Value
 from striate.memory import aligned, aligned_copy, aligned_empty
+from striate.ops.index import index_error
+from striate.ops.pool import LAST_WRITER, writer_error
 from striate.runtime.arena import barriers, place
+from striate.runtime.debug import show_pass, show_plan
 from striate.runtime.jit import load
 from striate.runtime.team import BARRIER, SINGLE, Program, get_num_threads, profile, run
+from striate.transform.interpret import refuse_larger_than_memory
 
 WORTH_KEEPING = 1 << 14  # bytes that steps on constant inputs must make to be kept
 CHANGES = 3  # of the inputs that were the same, after which nothing is kept any more
@@ -159,8 +164,17 @@ class Executable:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        for node in graph.nodes():
+            refuse_larger_than_memory(node)
         self.target = current_target()
+        show_pass("graph", graph)
+        for name, change in PASSES:
+            graph = change(graph, self.target)
+            if settings().verify:
+                graph.verify()
+            show_pass(name, graph)
         self.program = Lowering(graph, self.target).program
+        show_plan(self.program.steps, self.target)
         self.code = load([s.kernel for s in self.program.steps], self.target)
         self.threads = 0
         self._lock = threading.RLock()
@@ -274,7 +288,6 @@ class Executable:
             if fault[0]:
                 index = int(fault[1])
                 fault[:] = 0
-                raise IndexError(
-                    f"{node.op.name}: index {index} is out of range (operands "
-                    f"{', '.join(repr(x.type) for x in node.inputs)})"
-                )
+                if node.op is LAST_WRITER:
+                    raise writer_error(node.attrs, index)
+                raise index_error(node.op.name, index, node.attrs)

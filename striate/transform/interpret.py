@@ -40,12 +40,21 @@ def interpret(graph: Graph, values: Sequence[Value]) -> list[Value]:
     return [known[n] for n in graph.outputs]
 
 
-def _run(node: Node, inputs: list[Value]) -> Value:
+def refuse_larger_than_memory(node: Node) -> None:
+    """Every op but a broadcast makes its result in full.
+
+    Raises:
+        MemoryError: it is larger than the machine's memory.
+    """
     if node.type.nbytes > memory_bytes() and node.op.name != "broadcast_to":
         raise MemoryError(
             f"{node.op.name}: the result {node.type} needs {node.type.nbytes:,} bytes; this "
             f"machine has {memory_bytes():,}"
         )
+
+
+def _run(node: Node, inputs: list[Value]) -> Value:
+    refuse_larger_than_memory(node)
     value = node.op.reference(node.attrs, *inputs)
     assert value.shape == node.shape and value.dtype == node.type.dtype.numpy, (
         f"{node}: the reference gave {value.dtype}{value.shape}"

@@ -89,7 +89,8 @@ def test_reading_computes_once() -> None:
     calls = []
     op = elementwise.pointwise("counted", lambda x: (calls.append(1), x + 1)[1], lambda attrs, x: x)
     y = st.Array(apply(op, (st.asarray([1.0]).node,)))
-    first = y.numpy()
+    with st.config(backend="numpy"):  # which calls Python
+        first = y.numpy()
     assert y.numpy().ctypes.data == first.ctypes.data
     assert calls == [1]
 
@@ -205,7 +206,7 @@ def test_interpret_is_the_oracle_of_evaluate() -> None:
     known = [constant(v) for v in values]
     (same,) = substitute([out.node], dict(zip(inputs, known, strict=True)))
     evaluate([same])
-    np.testing.assert_array_equal(got, same.data, strict=True)
+    np.testing.assert_allclose(got, same.data, rtol=1e-6, strict=True)
 
 
 def test_substitute_rebuilds_only_what_depends() -> None:

@@ -19,7 +19,9 @@ def test_prelu_has_a_slope_per_channel() -> None:
     g = np.random.default_rng(1).standard_normal(x.shape)
     dx, dw = st.vjp(st.prelu, x, w)[1](g)
     np.testing.assert_array_equal(dx.numpy(), np.where(x > 0, g, w[:, None, None] * g))
-    np.testing.assert_allclose(dw.numpy(), (np.minimum(x, 0) * g).sum((0, 2, 3)), rtol=1e-14)
+    np.testing.assert_allclose(
+        dw.numpy(), (np.minimum(x, 0) * g).sum((0, 2, 3)), rtol=1e-14, atol=1e-14
+    )
 
 
 def test_prelu_types() -> None:
