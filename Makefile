@@ -39,7 +39,7 @@ STAMP_BENCH := $(VENV_BENCH)/.peers
 # One BLAS thread: the test processes already share the cores, and some tests time or count threads.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test test-slow test-torch bench check format wheel clean
+.PHONY: help demo test test-oracle test-slow test-torch bench check format wheel clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,10 @@ demo: $(STAMP) ## the main job from end to end; writes demo/
 
 test: $(STAMP) ## the tests and the examples in docstrings; no PyTorch needed
 	$(PYTEST) $(PY) -m pytest -n $(WORKERS) -m "not torch and not slow" $(PYTEST_ARGS) tests striate
+
+test-oracle: $(STAMP) ## the same tests of values, with the NumPy interpreter
+	STRIATE_BACKEND=numpy $(PYTEST) $(PY) -m pytest -n $(WORKERS) -m "not torch and not slow" $(PYTEST_ARGS) \
+	  tests/algebra tests/core tests/errors tests/nn tests/ops tests/optim tests/transform tests/train
 
 test-slow: $(STAMP) ## the long tests
 	$(PYTEST) $(PY) -m pytest -m "slow and not torch" $(PYTEST_ARGS) tests
