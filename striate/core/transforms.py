@@ -14,7 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from striate.core.array import Array, asarray, current_trace, recording, tracing, variables
-from striate.errors import DTypeError, ShapeError
+from striate.errors import DTypeError, ShapeError, StriateError
 from striate.ir.graph import Node, Value, constant, parameter
 from striate.ir.types import TensorType
 from striate.ops.movement import alias
@@ -264,6 +264,29 @@ class Jit(Generic[P, R]):
         """Run the plan for arguments of these types, tracing the function if it is the first."""
         if current_trace() is not None:
             return self.f(*args, **kwargs)  # a jit in a jit is part of the outer plan
+        done, dynamic = self._compile(args, kwargs)
+        return self._run(done, dynamic)
+
+    def profile(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run the plan for these arguments and time each of its steps; nothing is assigned.
+
+        Returns:
+            A profile: `rows` with the kernel, seconds, multiply-adds and bytes of each step,
+            `seconds` in all; its text is a table.
+
+        Raises:
+            StriateError: the backend is not `native`.
+
+        >>> f = st.jit(lambda x: (x * x).sum())
+        >>> [row.kernel for row in f.profile(st.ones(3)).rows]
+        ['sum_multiply_f32']
+        """
+        done, dynamic = self._compile(args, kwargs)
+        if done.plan is None:
+            raise StriateError("profile: the function computes nothing")
+        return done.plan.profile(self._values(done, dynamic), done.state)
+
+    def _compile(self, args: Any, kwargs: Any) -> tuple[_Compiled, list[Array | None]]:
         leaves, treedef = flatten((args, dict(kwargs)))
         dynamic = [_as_argument(leaf) for leaf in leaves]
         key = (
@@ -274,7 +297,7 @@ class Jit(Generic[P, R]):
         done = self._compiled.get(key)
         if done is None or any(a.type != t for a, t in done.captured):
             done = self._compiled[key] = self._trace(treedef, leaves, dynamic)
-        return self._run(done, dynamic)
+        return done, dynamic
 
     def _trace(self, treedef: TreeDef, leaves: list[Any], dynamic: list[Array | None]) -> _Compiled:
         for k in list(self._compiled):  # other threads may do the same
@@ -310,11 +333,15 @@ class Jit(Generic[P, R]):
             written,
         )
 
-    def _run(self, done: _Compiled, dynamic: list[Array | None]) -> R:
+    def _values(self, done: _Compiled, dynamic: list[Array | None]) -> list[Any]:
         values: list[Any] = []
         for source in done.sources:
             array = dynamic[source] if isinstance(source, int) else source
             values.append(array.realize()._node.data if isinstance(array, Array) else array)
+        return values
+
+    def _run(self, done: _Compiled, dynamic: list[Array | None]) -> R:
+        values = self._values(done, dynamic)
         results = done.plan(values, done.state) if done.plan is not None else []
         for array, value in zip(
             done.written, results[len(results) - len(done.written) :], strict=True

@@ -32,6 +32,7 @@ from striate.ops.pool import LAST_WRITER, writer_error
 from striate.runtime.arena import barriers, place
 from striate.runtime.debug import show_pass, show_plan
 from striate.runtime.jit import load
+from striate.runtime.profile import Profile
 from striate.runtime.team import BARRIER, SINGLE, Program, get_num_threads, profile, run
 from striate.transform.interpret import refuse_larger_than_memory
 
@@ -252,17 +253,15 @@ class Executable:
         """
         return self._call(values, state, run)[0]
 
-    def profile(
-        self, values: Sequence[Value], state: Sequence[int] = ()
-    ) -> list[tuple[Step, float]]:
-        """The steps of a run and the seconds that each took, all threads meeting after each."""
+    def profile(self, values: Sequence[Value], state: Sequence[int] = ()) -> Profile:
+        """A run in which all threads meet after each step, timed step by step."""
         for _ in range(3):  # what can be kept is kept by then
             self(values, state)
         with self._lock:
             seconds = self._call(values, state, profile)[1]
-            if seconds is None:
-                return []
-            return list(zip(self._main.steps, map(float, seconds), strict=True))
+            return Profile.of(
+                zip(self._main.steps, [] if seconds is None else seconds, strict=True)
+            )
 
     def _call(
         self, values: Sequence[Value], state: Sequence[int], runner: Callable[[Program], Any]

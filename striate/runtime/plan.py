@@ -29,6 +29,10 @@ class Plan(Protocol):
         """
         ...
 
+    def profile(self, values: Sequence[Value], state: Sequence[int] = ()) -> Any:
+        """A run, timed step by step: a `runtime.profile.Profile`."""
+        ...
+
 
 def _compile(graph: Graph) -> Plan:
     """Machine code; LLVM is loaded with the first plan."""
@@ -36,9 +40,24 @@ def _compile(graph: Graph) -> Plan:
     return cast(Plan, module.Executable(graph))
 
 
+class Interpreted:
+    """The plan of the interpreter."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def __call__(self, values: Sequence[Value], state: Sequence[int] = ()) -> list[Value]:
+        """The outputs for these inputs."""
+        return interpret(self.graph, values)
+
+    def profile(self, values: Sequence[Value], state: Sequence[int] = ()) -> Any:
+        """Raises: StriateError, since there are no steps."""
+        raise StriateError("profile: the backend numpy has no steps; use native")
+
+
 BACKENDS: dict[str, Callable[[Graph], Plan]] = {
     "native": _compile,
-    "numpy": lambda graph: lambda values, state=(): interpret(graph, values),
+    "numpy": Interpreted,
 }
 MAX_PLANS = 512
 

@@ -63,20 +63,35 @@ def constant_along(x: Node, axes: tuple[int, ...]) -> Node | None:
     return broadcast_to(reshape(v, [shape[a] for a in kept]), [x.shape[a] for a in kept])
 
 
+LINEAR = (ADD, SUBTRACT, MULTIPLY, NEGATIVE)
+
+
 def factor_sums(graph: Graph) -> Graph:
     """The graph without the sums of floats that follow from others."""
-    sums = _Sums()
+    nodes = graph.nodes()
+    depth: dict[Node, int] = {}  # of linear operations
+    for n in nodes:
+        depth[n] = 1 + max(depth[x] for x in n.inputs) if n.op in LINEAR else 0
+    found = [n for n in nodes if n.op is SUM and n.type.dtype.is_floating]
+    sums, instead = _Sums(), dict[Node, Node]()
+    for n in sorted(found, key=lambda n: depth[n.inputs[0]]):  # the simplest give the others
+        total = sums.total(n.inputs[0], n.attrs)
+        if total is None:
+            sums.known[n.inputs[0], n.attrs] = n
+        else:
+            instead[n] = total
     new: dict[Node, Node] = {x: x for x in graph.inputs}
-    for n in graph.nodes():
-        if n in new:
+    stack = [*graph.outputs]
+    while stack:  # what stands for a sum depends on nothing that the sum does not depend on
+        n = stack[-1]
+        inputs = (instead[n],) if n in instead else n.inputs
+        missing = [x for x in inputs if x not in new]
+        if missing:
+            stack += missing
             continue
-        inputs = tuple(new[x] for x in n.inputs)
-        now = n if inputs == n.inputs else apply(n.op, inputs, n.attrs)
-        if n.op is SUM and n.type.dtype.is_floating:
-            total = sums.total(now.inputs[0], now.attrs)
-            if total is None:
-                sums.known[now.inputs[0], now.attrs] = now
-            else:
-                now = total
-        new[n] = now
+        stack.pop()
+        if n not in new:
+            changed = tuple(new[x] for x in inputs)
+            same = n in instead or changed == n.inputs
+            new[n] = changed[0] if n in instead else n if same else apply(n.op, changed, n.attrs)
     return Graph(graph.inputs, tuple(new[y] for y in graph.outputs))

@@ -1,0 +1,141 @@
+"""The compiler's passes: interpret(pass(g)) == interpret(g), on networks and their derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import striate as st
+from striate import nn
+from striate.codegen.layouts import TargetLayouts
+from striate.codegen.machine import named_target
+from striate.ir.graph import CONSTANT, Graph, parameter, substitute, topological
+from striate.ops.conv import CONV
+from striate.ops.movement import SUM, TRANSPOSE
+from striate.transform.blocks import BLOCKED_CONV, BLOCKED_WEIGHT_GRADIENT, block_channels
+from striate.transform.factor import factor_sums
+from striate.transform.fuse import Fusion, schedule
+from striate.transform.interpret import interpret
+from striate.transform.simplify import simplify
+
+Net = Callable[[Any], Any]
+
+
+def layers(*parts: nn.Module) -> nn.Module:
+    return nn.Sequential(*parts)
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "batch norm and max pooling": (
+        lambda: layers(
+            nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(16, 24, 3, stride=2, padding=1), nn.SiLU(), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(24, 5),
+        ),
+        (2, 3, 17, 17),
+    ),
+    "groups and average pooling": (
+        lambda: layers(
+            nn.Conv2d(16, 32, 1), nn.Conv2d(32, 32, 3, groups=32, padding=1), nn.GELU(),
+            nn.Conv2d(32, 48, 3, groups=2), nn.AvgPool2d(2), nn.GroupNorm(4, 48),
+        ),
+        (2, 16, 10, 12),
+    ),
+    "one axis, dilated": (
+        lambda: layers(
+            nn.Conv1d(8, 16, 3, dilation=2, padding="same"), nn.Tanh(),
+            nn.ConvTranspose1d(16, 8, 4, 2),
+        ),
+        (3, 8, 31),
+    ),
+    "three axes": (
+        lambda: layers(nn.Conv3d(4, 8, 3, padding=1), nn.InstanceNorm3d(8), nn.MaxPool3d(2)),
+        (1, 4, 5, 6, 8),
+    ),
+}  # fmt: skip
+
+
+def training_graph(name: str) -> tuple[Graph, list[np.ndarray[Any, Any]]]:
+    """Outputs, and the gradients of their sum of squares, as a function of input and weights."""
+    build, shape = NETS[name]
+    st.random.seed(1)
+    net = build()
+    weights = list(net.parameters())
+    x = st.asarray(np.random.default_rng(3).standard_normal(shape).astype(np.float32))
+    with st.config(backend="numpy"):
+        loss, gradients = st.gradients(lambda: ((net(x) - 0.1) ** 2).sum(), weights)
+    outputs = [loss.node, *(g.node for g in gradients)]
+    known = [n for n in topological(outputs) if n.data is not None]
+    inputs = tuple(parameter(n.type) for n in known)
+    graph = Graph(inputs, tuple(substitute(outputs, dict(zip(known, inputs, strict=True)))))
+    return simplify(graph), [np.asarray(n.data) for n in known]
+
+
+def close(got: list[Any], want: list[Any]) -> None:
+    """Within rounding of the largest gradient: a bias before a norm has none but rounding."""
+    scale = max(np.abs(np.asarray(b, np.float64)).max(initial=0) for b in want[1:])
+    for a, b in zip(got, want, strict=True):
+        wide = np.asarray(b, np.float64)
+        np.testing.assert_allclose(np.asarray(a, np.float64), wide, rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64"])
+@pytest.mark.parametrize("name", NETS)
+def test_passes_keep_values(name: str, target: str) -> None:
+    graph, values = training_graph(name)
+    want = interpret(graph, values)
+    factored = factor_sums(graph)
+    factored.verify()
+    close(interpret(factored, values), want)
+    blocked = block_channels(factored, TargetLayouts(named_target(target)))
+    blocked.verify()
+    close(interpret(blocked, values), want)
+
+
+def test_convolutions_meet_without_conversions() -> None:
+    """Between the first and the last convolution of a chain no value changes its layout."""
+    graph, _ = training_graph("batch norm and max pooling")
+    blocked = block_channels(graph, TargetLayouts(named_target("x86-64-v4")))
+    ops = [n.op for n in blocked.nodes()]
+    assert ops.count(CONV) == 0
+    assert ops.count(BLOCKED_CONV) >= 4
+    assert ops.count(BLOCKED_WEIGHT_GRADIENT) == 3
+    moved = [n for n in blocked.nodes() if n.op is TRANSPOSE and n.ndim == 5 and n.type.size > 5000]
+    assert not moved, moved
+
+
+def test_sums_of_a_batch_norm_backward() -> None:
+    graph, _ = training_graph("batch norm and max pooling")
+    count = sum(n.op is SUM and n.inputs[0].ndim == 4 for n in graph.nodes())
+    fewer = sum(n.op is SUM and n.inputs[0].ndim == 4 for n in factor_sums(graph).nodes())
+    assert fewer < count
+
+
+def test_each_value_is_written_once_before_it_is_read() -> None:
+    for name in NETS:
+        graph, _ = training_graph(name)
+        graph = block_channels(factor_sums(graph), TargetLayouts(named_target("x86-64-v4")))
+        fusion = Fusion(graph)
+        written = {*graph.inputs} | {n for n in graph.nodes() if n.op is CONSTANT}
+        for group in schedule(fusion.groups(), graph.outputs):
+            assert group.reads <= written, group
+            assert not written & {*group.outputs}
+            written |= {*group.outputs}
+        assert {*graph.outputs} <= written
+
+
+def test_a_sum_of_many_terms_is_not_one_kernel() -> None:
+    x = parameter(st.ones((3, 40)).type)
+    y = st.Array(x)
+    total = y
+    for i in range(400):
+        total = total + st.sin(y * float(i))
+    graph = Graph((x,), (total.node,))
+    known = [n for n in graph.nodes() if n.op is CONSTANT]
+    assert known
+    groups = Fusion(graph).groups()
+    assert max(g.cost for g in groups) < 400
+    assert len(groups) > 10
