@@ -37,6 +37,7 @@ from striate.runtime.team import BARRIER, SINGLE, Program, get_num_threads, prof
 from striate.transform.interpret import refuse_larger_than_memory
 
 WORTH_KEEPING = 1 << 14  # bytes that steps on constant inputs must make to be kept
+KEPT_BYTES = 1 << 30  # the most that all plans keep together; those not used longest let go first
 CHANGES = 3  # of the inputs that were the same, after which nothing is kept any more
 
 Memory = NDArray[np.uint8]
@@ -160,6 +161,32 @@ def constant_steps(steps: Sequence[Step], constant: set[Buffer]) -> list[bool]:
     return static
 
 
+class _Kept:
+    """Which plans keep values, and how much, in the order of their last preparation."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.plans: dict[ref[Executable], int] = {}
+
+    def note(self, plan: Executable, nbytes: int) -> None:
+        """A plan keeps this much now; others let go of theirs while it is too much in all."""
+        with self.lock:
+            mine = ref(plan)
+            self.plans.pop(mine, None)
+            self.plans = {r: n for r, n in self.plans.items() if r() is not None}
+            for other in list(self.plans):
+                if sum(self.plans.values()) + nbytes <= KEPT_BYTES:
+                    break
+                found = other()
+                if found is None or found.let_go():
+                    del self.plans[other]
+            if nbytes:
+                self.plans[mine] = nbytes
+
+
+_kept = _Kept()
+
+
 class Executable:
     """A graph as machine code: `executable(values)` gives the values of its outputs."""
 
@@ -217,9 +244,21 @@ class Executable:
                 return
             kept = {b: aligned_empty((b.nbytes,), np.dtype(np.uint8)) for b in made}
         fixed = {**self._known, **faults, **kept}
+        _kept.note(self, sum(x.nbytes for x in kept.values()))
         self._first = Bound(first, self.code, given, fixed, threads)
         self._main = Bound(steps, self.code, given, fixed, threads)
         self.threads = threads
+
+    def let_go(self) -> bool:
+        """Give up what is kept, unless it is in use; it is made again when it is needed."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._held, self._last, self.threads = {}, {}, 0
+            self._first = self._main = Bound((), {}, (), {}, 1)
+            return True
+        finally:
+            self._lock.release()
 
     def _prepare(self, values: Sequence[Value], state: Sequence[int]) -> bool:
         """Bind what must be bound; whether the constant part has to run (again)."""

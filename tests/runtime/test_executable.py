@@ -11,6 +11,7 @@ import pytest
 import striate as st
 from striate import nn, optim
 from striate.codegen.kernel import At, Buffer, Scratch, Step, Word
+from striate.runtime import executable
 from striate.runtime.arena import Holes, barriers, lifetimes, place
 from striate.runtime.executable import constant_steps
 
@@ -145,6 +146,18 @@ def test_kept_values_follow_their_state() -> None:
             want = st.conv(x, net.weight, net.bias, padding=1).numpy()
             np.testing.assert_allclose(f(x).numpy(), want, rtol=1e-5, atol=1e-4)
         assert all(a.tobytes() != f(x).numpy().tobytes() for a in first)
+
+
+def test_plans_let_go_of_what_they_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executable, "KEPT_BYTES", 100_000)  # 36,864 bytes of weights a size
+    net = nn.Conv2d(32, 32, 3, padding=1)
+    f = st.jit(lambda x: net(x))
+    images = [np.full((1, 32, n, n), 0.5, np.float32) for n in range(5, 12)]
+    for _ in range(3):
+        for x in images:
+            want = st.conv(x, net.weight, net.bias, padding=1).numpy()
+            np.testing.assert_allclose(f(x).numpy(), want, rtol=1e-5, atol=1e-5)
+        assert sum(executable._kept.plans.values()) <= 100_000
 
 
 def test_a_profile_names_its_steps() -> None:
