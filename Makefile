@@ -74,7 +74,7 @@ test-slow: $(STAMP) ## the long tests
 	$(PYTEST) $(PY) -m pytest -m "slow and not torch" $(PYTEST_ARGS) tests
 
 test-torch: $(STAMP_TORCH) ## the comparisons with PyTorch, in an environment of their own
-	$(PYTEST) $(PY_TORCH) -m pytest -m torch $(PYTEST_ARGS) tests/torch
+	$(PYTEST) $(PY_TORCH) -m pytest -n $(WORKERS) -m torch $(PYTEST_ARGS) tests/torch
 
 bench: $(STAMP_BENCH) ## benchmarks beside PyTorch and others: SUITE=layers BENCH_ARGS=--quick
 	$(PY_BENCH) -m bench $(SUITE) $(BENCH_ARGS)

@@ -217,6 +217,7 @@ class Executable:
         self._last: dict[int, ref[Any]] = {}
         self._held: dict[int, Value] = {}  # inputs on which what is kept depends
         self._changes = 0
+        self._running = 0
 
     # ---- preparation -------------------------------------------------------------------
 
@@ -254,6 +255,8 @@ class Executable:
         if not self._lock.acquire(blocking=False):
             return False
         try:
+            if self._running:  # this call comes from inside of its run
+                return False
             self._held, self._last, self.threads = {}, {}, 0
             self._first = self._main = Bound((), {}, (), {}, 1)
             return True
@@ -305,7 +308,7 @@ class Executable:
     def _call(
         self, values: Sequence[Value], state: Sequence[int], runner: Callable[[Program], Any]
     ) -> tuple[list[Value], Any]:
-        with self._lock:
+        with self._lock, self._run_of():
             first = self._prepare(values, state)
             made = {b: aligned_empty(t.shape, t.dtype.numpy) for b, t in self._made.items()}
             given = [*map(aligned, values), *made.values()]
@@ -320,6 +323,14 @@ class Executable:
             else:
                 results.append(made[b] if b in made else self._known[b])
         return results, told
+
+    @contextmanager
+    def _run_of(self) -> Iterator[None]:
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
 
     def _check(self) -> None:
         for fault, (_, node) in zip(self._faults, self.program.faults, strict=True):
