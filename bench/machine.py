@@ -202,6 +202,9 @@ def _generated(threads: int) -> Probes:
         for steps in (1000, 400_000, 400_000):  # the first wakes the threads
             sink[0] = steps
             flops = 2 * CHAINS * target.lanes(32) * steps * n
+            assert (
+                sums.size >= 16 * n
+            )  # and it lives as long as this function, which has its address
             best = max(best, flops / _run(pool, address[chains], sink, n))
         return best
 
