@@ -40,6 +40,8 @@ WORTH_KEEPING = 1 << 14  # bytes that steps on constant inputs must make to be k
 KEPT_BYTES = 1 << 30  # the most that all plans keep together; those not used longest let go first
 CHANGES = 3  # of the inputs that were the same, after which nothing is kept any more
 
+_UNREAD = np.empty(0)  # in place of an input that no step reads: it may be large, and unaligned
+
 Memory = NDArray[np.uint8]
 
 
@@ -246,6 +248,8 @@ class Executable:
             kept = {b: aligned_empty((b.nbytes,), np.dtype(np.uint8)) for b in made}
         fixed = {**self._known, **faults, **kept}
         _kept.note(self, sum(x.nbytes for x in kept.values()))
+        touched = {b for s in steps for b in s.buffers()}
+        self._read = [b in touched for b in self._given]
         self._first = Bound(first, self.code, given, fixed, threads)
         self._main = Bound(steps, self.code, given, fixed, threads)
         self.threads = threads
@@ -311,10 +315,10 @@ class Executable:
         with self._lock, self._run_of():
             first = self._prepare(values, state)
             made = {b: aligned_empty(t.shape, t.dtype.numpy) for b, t in self._made.items()}
-            given = [*map(aligned, values), *made.values()]
             if first:
-                self._first.run(given)
-            told = self._main.run(given, runner)
+                self._first.run([*map(aligned, values), *made.values()])
+            read = [aligned(x) if r else _UNREAD for x, r in zip(values, self._read, strict=True)]
+            told = self._main.run([*read, *made.values()], runner)
             self._check()
         results = []
         for b in self.program.outputs:
