@@ -111,7 +111,7 @@ def test_an_eager_loop_does_not_grow() -> None:
     gc.collect()
     growth = tracemalloc.get_traced_memory()[0] - first
     tracemalloc.stop()
-    assert growth < 100_000
+    assert growth < 50_000
 
 
 def test_assign_checks_the_type() -> None:
