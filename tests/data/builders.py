@@ -1,9 +1,8 @@
-"""Small files in the formats under test, and ways to break them."""
+"""Small files in the formats under test."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,31 +59,3 @@ def python2_pickle(data: np.ndarray, lists: dict[str, list[int]]) -> bytes:
     out += b"cnumpy\ndtype\n" + put() + b"U\x02u1K\x00K\x01\x87R" + put()
     out += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     return out + b"\x89T" + struct.pack("<I", len(raw)) + raw + b"tbu."
-
-
-def mutations(data: bytes, n: int, seed: int, focus: int | None = None) -> Iterator[bytes]:
-    """`n` damaged versions: flipped bytes, cut ends, cuts and repeats inside, grown sizes.
-
-    Half of the flips hit the first `focus` bytes, where the headers are.
-    """
-    rng = np.random.default_rng(seed)
-    for k in range(n):
-        broken = bytearray(data)
-        end = focus if focus and rng.random() < 0.5 else len(broken)
-        end = max(1, min(end, len(broken)))
-        match k % 5:
-            case 0 | 1:
-                for _ in range(int(rng.integers(1, 5))):
-                    broken[int(rng.integers(end))] = int(rng.integers(256))
-            case 2:
-                del broken[int(rng.integers(len(broken))) :]
-            case 3:
-                a, b = sorted(int(v) for v in rng.integers(0, end, 2))
-                if rng.random() < 0.5:
-                    del broken[a:b]
-                else:
-                    broken[a:a] = broken[a:b]
-            case 4:
-                at = int(rng.integers(end))
-                broken[at : at + 4] = b"\xff" * min(4, len(broken) - at)
-        yield bytes(broken)

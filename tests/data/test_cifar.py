@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from striate.data import FormatError, read_cifar_binary, read_cifar_pickle
-from tests.data.builders import cifar_records, mutations, python2_pickle
+from tests.data.builders import cifar_records, python2_pickle
+from tests.mutate import mutations
 
 
 def test_binary_cifar10(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from striate.data import DataLoader, FormatError, ImageFolder, LoaderError, read_image
-from tests.data.builders import mutations
+from tests.mutate import mutations
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow (striate[images]) is not installed")
 

@@ -12,7 +12,8 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from striate.data import FormatError, read_idx, read_idx_pair
-from tests.data.builders import IDX_CODES, idx_bytes, mutations
+from tests.data.builders import IDX_CODES, idx_bytes
+from tests.mutate import mutations
 
 
 @pytest.mark.parametrize("code", IDX_CODES)

@@ -12,7 +12,7 @@ import pytest
 
 from striate.data import FormatError, npz, npz_file, read_npz
 from striate.errors import ShapeError
-from tests.data.builders import mutations
+from tests.mutate import mutations
 
 
 def npy(array: Any, **header: Any) -> bytes:

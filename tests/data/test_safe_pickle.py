@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from striate.data import FormatError, read_pickle
-from tests.data.builders import mutations, python2_pickle
+from tests.data.builders import python2_pickle
+from tests.mutate import mutations
 
 PLAIN = {
     "none": None,
