@@ -8,7 +8,8 @@ and phase. Weights are a contiguous stream [entry][c][NR*V]. Padding is zeros of
 a weight is not finite, an exact loop skips the padding instead (`0 * inf`).
 
 Pixels of a run are a constant step apart. The last tile of a run moves left and computes some
-outputs twice, with the same result.
+outputs twice, with the same result. While a panel is used, the next one is fetched into L2: weights
+of small maps come from memory, and would be waited for otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ from itertools import product
 
 from llvmlite import ir
 
-from striate.codegen.emitter import I1, I32, I64, Emitter, Index, Value, element, storage, vector
+from striate.codegen.emitter import (
+    I1,
+    I32,
+    I64,
+    POINTER,
+    Emitter,
+    Index,
+    Value,
+    element,
+    storage,
+    vector,
+)
 from striate.codegen.epilogue import Epilogue, Operands, store_lanes
 from striate.codegen.pack import TilePack, pack_area
 from striate.codegen.transposition import transposed
@@ -30,6 +42,7 @@ _BASE = (
     "x w y scratch scratch_each flags mask entries entry_count mask_entries y_run groups "
     "features panels panel_size x_group x_block blocks subs block_pitch y_group y_block flag_count"
 )
+AHEAD = 4  # pixels of a register tile from which on there is time to fetch weights ahead
 _AXIS = "out tiles in stride x_step y_step planes plane_pitch pitch extra offsets"
 
 
@@ -104,6 +117,8 @@ class Dense:
         self.y_dtype = kernel.epilogue.result if kernel.epilogue else kernel.dtype
         self.operands: Operands | None = None
         self.stack: Value = None
+        self.ahead: Value = None
+        self.ahead_step: Value = None
         if kernel.epilogue:
             pointers = [self.n.pointer(f"operand{i}") for i in range(len(kernel.epilogue.kinds))]
             self.operands = Operands(e, kernel.epilogue, pointers)
@@ -176,6 +191,8 @@ class Dense:
         inner: Value = lengths[k.run]
         for j in range(k.run + 1, k.axes):
             inner = e.mul(inner, n.number(f"out{j}"))
+        if k.mr >= AHEAD:
+            self.look_ahead(weights, lengths, inner)
         pixels = pack_area(e, n, self.scalar) if k.packed else source
 
         def runs(j: int, x: Value, y: Value) -> None:
@@ -203,6 +220,20 @@ class Dense:
             )
 
         runs(0, e.index(0), y_base)
+
+    def look_ahead(self, weights: Value, lengths: list[Value], inner: Value) -> None:
+        """Fetch the next panel into L2 meanwhile: a little with every entry of every tile."""
+        e, k, n = self.e, self.k, self.n
+        tiles = e.b.udiv(e.add(inner, k.mr - 1), e.index(k.mr))
+        for j in range(k.run):
+            tiles = e.mul(tiles, lengths[j])
+        entries = e.larger(1, e.mul(tiles, n.number("entry_count")))
+        size = n.number("panel_size")
+        if self.ahead is None:
+            with e.b.goto_entry_block():
+                self.ahead = e.b.alloca(POINTER)
+        e.store(e.at(weights, size, self.scalar), self.ahead)
+        self.ahead_step = e.b.udiv(e.add(size, e.b.sub(entries, e.index(1))), entries)
 
     def line(
         self,
@@ -241,9 +272,13 @@ class Dense:
         e, k = self.e, self.k
         entries = self.n.pointer("entries")
         zero = [e.const(self.wide, 0)] * (k.mr * k.nr)
+        looking = [] if self.ahead is None else [e.load(self.ahead, POINTER)]
 
         def entry(i: Value, carried: list[Value]) -> list[Value]:
             w, *acc = carried
+            ahead = [acc.pop() for _ in looking]
+            for p in ahead:
+                e.prefetch(p, level=2)
             xs = e.at(x, e.load(e.at(entries, i, I64), I64), self.scalar)
             for c in range(k.unit):
                 row = self.weight_row(w, c)
@@ -252,10 +287,13 @@ class Dense:
                     lanes = e.splat(value, self.lanes)
                     for j in range(k.nr):
                         acc[m * k.nr + j] = e.muladd(lanes, row[j], acc[m * k.nr + j])
-            return [e.at(w, k.unit * self.width, self.scalar), *acc]
+            ahead = [e.at(p, self.ahead_step, self.scalar) for p in ahead]
+            return [e.at(w, k.unit * self.width, self.scalar), *acc, *ahead]
 
         count = self.n.number("entry_count")
-        acc = e.loop(0, count, 1, [weights, *zero], entry)[1:]
+        acc = e.loop(0, count, 1, [weights, *zero, *looking], entry)[1:]
+        if looking:
+            e.store(acc.pop(), self.ahead)
         return [acc[m * k.nr : (m + 1) * k.nr] for m in range(k.mr)]
 
     def weight_row(self, w: Value, c: int) -> list[Value]:
