@@ -1,6 +1,6 @@
 """striate: convolutional networks for Python, compiled for the processor you have.
 
-The public names; the libraries (`nn`, `optim`, `data`, `train`, `viz`) load on first use.
+The public names; the libraries (`nn`, `optim`, `data`, `train` and others) load on first use.
 """
 
 from __future__ import annotations
@@ -215,16 +215,23 @@ if TYPE_CHECKING:
         optim as optim,
         train as train,
         viz as viz,
+        weights as weights,
     )
     from striate.train import fit as fit, train_step as train_step
+    from striate.weights import load_weights as load_weights, save_weights as save_weights
 
 __version__ = "0.1.0"
 
 bool = bool_
 newaxis = None
 
-_LIBRARIES = ("data", "models", "nn", "optim", "train", "viz")
-_FUNCTIONS = {"fit": "train", "train_step": "train"}  # of libraries, by their short name
+_LIBRARIES = ("data", "models", "nn", "optim", "train", "viz", "weights")
+_FUNCTIONS = {
+    "fit": "train",
+    "train_step": "train",
+    "load_weights": "weights",
+    "save_weights": "weights",
+}  # of libraries, by their short name
 _array._namespace.append(sys.modules[__name__])
 
 

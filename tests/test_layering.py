@@ -27,7 +27,7 @@ LAYERS = {
     "runtime": ["runtime"],
     "core": ["core"],
     "facade": [""],
-    "libraries": ["nn", "optim", "data", "models", "train", "viz"],
+    "libraries": ["nn", "optim", "data", "weights", "models", "train", "viz"],
     "frontends": ["cli", "demo", "torch_backend", "onnx", "distributed", "__main__"],
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
@@ -39,7 +39,8 @@ SIBLINGS = {
     "optim": {"optim", "nn"},
     "data": {"data"},
     "models": {"models", "nn"},
-    "train": {"train", "nn", "optim", "data", "models"},
+    "weights": {"weights", "nn", "data"},
+    "train": {"train", "nn", "optim", "data", "weights", "models"},
     "viz": {"viz", "nn"},
 }
 BELOW = {"data": {"values"}, "viz": {"values", "core", "facade"}}

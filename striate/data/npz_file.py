@@ -6,9 +6,7 @@ what it holds. All three have to agree before, or while, memory is taken.
 
 import ast
 import math
-import tokenize
 import zipfile
-import zlib
 from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
@@ -26,16 +24,17 @@ from .files import (
     read_array,
     regular_size,
 )
+from .zip_file import MAX_MEMBERS, checked_members, intact_zip
 
-_MAX_MEMBERS = 100_000
 
-
-def read_npz(path: PathLike, *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
+def read_npz(
+    path: PathLike, *, max_bytes: int = MAX_BYTES, max_ratio: float = DEFLATE_RATIO
+) -> dict[str, Array]:
     """Read all arrays of an .npz file.
 
     Returns name -> array, with the dtypes and shapes of the file. Raises FileNotFoundError, and
     FormatError for a broken archive, for arrays of Python objects (they need pickle, which could
-    execute code), and for more than `max_bytes` bytes in all.
+    execute code), and for more than `max_bytes` bytes or `max_ratio` times the file's size in all.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as d:
@@ -46,67 +45,28 @@ def read_npz(path: PathLike, *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
     """
     where = "read_npz"
     size = regular_size(where, path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            total = sum(m.file_size for m in members)
-            if len(members) > _MAX_MEMBERS or total > max_bytes:
-                raise FormatError(
-                    where,
-                    path,
-                    f"at most {_MAX_MEMBERS} arrays and {max_bytes} bytes are read",
-                    f"the archive announces {len(members)} and {total}",
-                    "raise max_bytes if this is meant",
+    with intact_zip(where, path), zipfile.ZipFile(path) as archive:
+        members = checked_members(where, path, archive, size)
+        total = sum(m.file_size for m in members)
+        if total > min(max_bytes, max_ratio * size):
+            raise FormatError(
+                where,
+                path,
+                f"at most {MAX_MEMBERS} arrays and {max_bytes} bytes, {max_ratio:g} times the "
+                f"file's {size}, are read",
+                f"the archive announces {len(members)} and {total}",
+                "raise max_bytes or max_ratio if this is meant",
+            )
+        out: dict[str, Array] = {}
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in out:
+                raise FormatError(where, path, "each name occurs once", f"found {name!r} twice")
+            with archive.open(member) as stream:
+                out[name] = _read_npy(
+                    path, cast(BinaryIO, stream), member.filename, member.file_size, max_bytes
                 )
-            out = {}
-            for member in members:
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise FormatError(
-                        where,
-                        path,
-                        "members are stored (0) or deflated (8)",
-                        f"{member.filename!r} has the method {member.compress_type}",
-                    )
-                most = min(member.compress_size, size) * DEFLATE_RATIO
-                if member.file_size > most:
-                    raise FormatError(
-                        where,
-                        path,
-                        f"{member.filename!r} announces {member.file_size} bytes",
-                        f"its {member.compress_size} packed bytes hold at most {most}",
-                    )
-                with archive.open(member) as stream:
-                    array = _read_npy(
-                        path, cast(BinaryIO, stream), member.filename, member.file_size, max_bytes
-                    )
-                out[member.filename.removesuffix(".npy")] = array
-            return out
-    except FormatError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        ValueError,
-        TypeError,
-        NotImplementedError,
-        RuntimeError,
-        OverflowError,
-        SyntaxError,
-        tokenize.TokenError,
-        KeyError,
-        OSError,
-        MemoryError,
-    ) as error:
-        if isinstance(error, OSError) and error.errno not in (None, 22):
-            raise  # a fault of the machine (permission, disk), not of the file
-        raise FormatError(
-            where,
-            path,
-            "an intact .npz archive is expected",
-            f"found {type(error).__name__}: {str(error)[:200]}",
-            "the file is damaged",
-        ) from None
+        return out
 
 
 def _read_npy(path: PathLike, stream: BinaryIO, name: str, size: int, max_bytes: int) -> Array:

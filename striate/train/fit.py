@@ -23,9 +23,10 @@ from striate.errors import ShapeError, StriateError
 from striate.nn import Module
 from striate.optim import EMA, Optimizer, Schedule
 from striate.optim.optimizer import check_arrays
-from striate.train.checkpoint import load, remove_stale, save, write_atomic
+from striate.train.checkpoint import load, save
 from striate.train.report import Reporter
 from striate.train.step import Loss, eval_step, train_step
+from striate.weights.atomic import remove_stale, write_atomic
 
 Data = DataLoader | Dataset | tuple[Any, Any]
 Row = dict[str, Any]
