@@ -21,7 +21,7 @@ from striate.ops.conv import ConvSpec, conv
 from striate.ops.convolution import Ints, PaddingLike
 from striate.ops.elementwise import cast, divide, equal, multiply, where
 from striate.ops.functions import abs, pow, sqrt, square
-from striate.ops.movement import broadcast_to, reshape
+from striate.ops.movement import broadcast_to, reshape, sum_axes
 from striate.ops.operand import Operand, as_node
 from striate.ops.pool import max_with_indices
 from striate.ops.pool_window import Pooling, ceil_div, pooling
@@ -45,10 +45,18 @@ def floating_only(op: str, x: Operand) -> Node:
 
 
 def _sums(p: Pooling, x: Node) -> Node:
-    """The sum of every window of x [N, C, *I] -> [N, C, *O], in at least float32."""
+    """The sum of every window of x [N, C, *I] -> [N, C, *O], in at least float32.
+
+    An axis with one window that holds all of it is summed; the windows of the others are convolved.
+    """
     n, c = x.shape[:2]
-    spec = ConvSpec(n * c, 1, 1, 1, tuple(_without_idle_taps(w) for w in p.windows))
+    windows = tuple(_without_idle_taps(w) for w in p.windows)
     x = cast(x, compute_dtype(x.type.dtype))
+    x = sum_axes(x, tuple(i for i, w in enumerate(windows, start=2) if w.is_whole))
+    windows = tuple(w for w in windows if not w.is_whole)
+    if not windows:
+        return reshape(x, p.out_shape)
+    spec = ConvSpec(n * c, 1, 1, 1, windows)
     ones = broadcast_to(constant(np.ones((), x.type.dtype.numpy)), spec.rhs_shape)
     return reshape(conv(reshape(x, spec.lhs_shape), ones, spec), p.out_shape)
 

@@ -153,6 +153,12 @@ class Window:
         )
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the only output sees every input, each through a tap of its own."""
+        ends = (0, self.in_size - 1)
+        return self.out_size == 1 and self.kernel_size == self.in_size and self.reads() == ends
+
+    @property
     def padding(self) -> tuple[int, int]:
         """(lo, hi) as `of` takes it: the smallest hi that gives this `out_size`.
 
