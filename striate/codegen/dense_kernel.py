@@ -339,7 +339,7 @@ class Dense:
         if k.along and len(sums) > 1:
             self.store_along(sums, e.add(y, q), g, p)
             return
-        if k.granule <= 2:
+        if k.y_block and k.granule <= 2:
             self.store_apart(sums, q, y, g, p)
             return
         run = n.pointer("y_run")

@@ -79,9 +79,11 @@ def pack(e: Emitter, panel: Panel, axes: Sequence[Range]) -> None:
     step = lanes * panel.vectors
     b, stored = e.b, storage(panel.dtype)
 
+    last = panel.part if panel.packing == "parts" else 1  # what is read beyond must exist
+
     def source(channel: Value) -> Value:
-        """The address of position 0 of a channel, or of the last one."""
-        channel = e.smaller(channel, e.add(panel.channels, -1))
+        """The address of position 0 of a channel, or of the last one (the last part's first)."""
+        channel = e.smaller(channel, e.add(panel.channels, -last))
         at = b.mul(b.sdiv(channel, panel.block), panel.block_stride)
         return e.at(panel.at, e.add(at, b.srem(channel, panel.block)), stored)
 

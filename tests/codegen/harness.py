@@ -2,15 +2,16 @@
 
     run([step], {buffer: array, ...}, threads=3)
 
-That is legal for every kernel, since no thread of a step depends on another. With `guard`, every
-buffer ends at a page that cannot be touched (or begins after one), so that a read or write outside
-of it is a crash and not a silent error.
+That is legal for every kernel, since no thread of a step depends on another. `memory` gives the
+memory of buffers that the steps bring along, and of scratch: `guard.Fences(...).memory` gives it
+between pages that cannot be touched, so that a read or write outside of it is a crash and not a
+silent error.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,19 @@ def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike = np.float32) -> 
     return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
+def anywhere(nbytes: int) -> NDArray[np.uint8]:
+    """Aligned memory with ones in every bit, which is NaN."""
+    memory = aligned((nbytes,), np.uint8).view(np.uint8)
+    memory[:] = 0xFF
+    return memory
+
+
 def bind(
-    step: Step, arrays: Mapping[Buffer, NDArray[np.generic]], threads: int, keep: list[object]
+    step: Step,
+    arrays: Mapping[Buffer, NDArray[np.generic]],
+    threads: int,
+    keep: list[object],
+    memory: Callable[[int], NDArray[np.uint8]] = anywhere,
 ) -> NDArray[np.int64]:
     """The words of a step as numbers; what they point to is appended to `keep`."""
     words = np.zeros(max(1, len(step.words)), np.int64)
@@ -44,13 +56,13 @@ def bind(
         elif isinstance(word, At):
             words[i] = arrays[word.buffer].ctypes.data + word.offset
         elif isinstance(word, Table):
-            table = np.array(word.values, np.int64)
+            table = memory(8 * len(word.values)).view(np.int64)
+            table[:] = word.values
             keep.append(table)
             words[i] = table.ctypes.data
         else:
             assert isinstance(word, Scratch)
-            scratch = aligned((word.nbytes * threads,), np.uint8)
-            scratch[:] = 0xFF  # it holds nothing: NaN
+            scratch = memory(word.nbytes * threads)
             keep.append(scratch)
             words[i] = scratch.ctypes.data
     return words
@@ -61,22 +73,18 @@ def run(
     arrays: Mapping[Buffer, NDArray[np.generic]],
     threads: int = 1,
     target: Target | None = None,
+    memory: Callable[[int], NDArray[np.uint8]] = anywhere,
 ) -> None:
-    """Run the steps in order, each by `threads` threads in turn.
-
-    Buffers that the steps bring along are filled with ones first, which is NaN.
-    """
+    """Run the steps in order, each by `threads` threads in turn."""
     target = target or host_target()
     made = {b for step in steps for b in step.buffers()} - arrays.keys()
-    arrays = {**arrays, **{b: aligned((b.nbytes,), np.uint8) for b in made}}
-    for b in made:
-        arrays[b].view(np.uint8).fill(0xFF)
+    arrays = {**arrays, **{b: memory(b.nbytes) for b in made}}
     keep: list[object] = []
     addresses: dict[Kernel, int] = load([s.kernel for s in steps], target)
     for step in steps:
-        words = bind(step, arrays, threads, keep)
-        call = SIGNATURE(addresses[step.kernel])
         count = 1 if step.single else threads
+        words = bind(step, arrays, count, keep, memory)
+        call = SIGNATURE(addresses[step.kernel])
         for thread in range(count):
             call(words.ctypes.data, thread, count)
 

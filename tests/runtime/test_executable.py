@@ -11,9 +11,11 @@ import pytest
 import striate as st
 from striate import nn, optim
 from striate.codegen.kernel import At, Buffer, Scratch, Step, Word
+from striate.codegen.machine import can_run, current_target, named_target
 from striate.runtime import executable
 from striate.runtime.arena import Holes, barriers, lifetimes, place
-from striate.runtime.executable import constant_steps
+from striate.runtime.executable import Executable, constant_steps
+from striate.runtime.plan import plan_of
 
 
 @pytest.fixture
@@ -177,3 +179,16 @@ def test_addresses_of_results_are_their_own() -> None:
     spans = sorted((r.ctypes.data, r.ctypes.data + r.nbytes) for r in results)
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
     assert [r[0] for r in results] == [1, 2] * 4
+
+
+def test_every_target_has_plans_of_its_own() -> None:
+    x = st.ones((4, 5))
+    plans = []
+    for name in ("", "x86-64-v2", ""):
+        if name and not can_run(named_target(name)):
+            pytest.skip("the host is no x86-64")
+        with st.config(target=name):
+            plan, _ = plan_of([(x * 3 + 1).node])
+            assert isinstance(plan, Executable) and plan.target == current_target()
+            plans.append(plan)
+    assert plans[0] is plans[2] and plans[0] is not plans[1]
