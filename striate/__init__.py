@@ -213,6 +213,7 @@ if TYPE_CHECKING:
         models as models,
         nn as nn,
         optim as optim,
+        tools as tools,
         train as train,
         viz as viz,
         weights as weights,
@@ -225,7 +226,7 @@ __version__ = "0.1.0"
 bool = bool_
 newaxis = None
 
-_LIBRARIES = ("data", "models", "nn", "optim", "train", "viz", "weights")
+_LIBRARIES = ("data", "models", "nn", "optim", "tools", "train", "viz", "weights")
 _FUNCTIONS = {
     "fit": "train",
     "train_step": "train",

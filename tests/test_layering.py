@@ -27,7 +27,7 @@ LAYERS = {
     "runtime": ["runtime"],
     "core": ["core"],
     "facade": [""],
-    "libraries": ["nn", "optim", "data", "weights", "models", "train", "viz"],
+    "libraries": ["nn", "optim", "data", "weights", "models", "train", "tools", "viz"],
     "frontends": ["cli", "demo", "torch_backend", "onnx", "distributed", "__main__"],
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
@@ -41,6 +41,7 @@ SIBLINGS = {
     "models": {"models", "nn"},
     "weights": {"weights", "nn", "data"},
     "train": {"train", "nn", "optim", "data", "weights", "models"},
+    "tools": {"tools", "nn"},
     "viz": {"viz", "nn"},
 }
 BELOW = {"data": {"values"}, "viz": {"values", "core", "facade"}}

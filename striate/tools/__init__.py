@@ -1,0 +1,3 @@
+"""What one looks at a network with."""
+
+from striate.tools.summary import Row as Row, Summary as Summary, summary as summary

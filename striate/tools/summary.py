@@ -1,0 +1,279 @@
+"""What a network consists of: shapes, parameters, multiply-adds, receptive fields, memory.
+
+The forward pass is traced, not computed, and every number is read from its graph: nodes belong to
+the innermost module that made them. So functional code counts too, and a layer that is used twice
+has two rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from math import prod
+from typing import Any
+
+from striate.core.array import Array, tracing
+from striate.dtype import as_dtype
+from striate.errors import ShapeError
+from striate.ir.arguments import integers
+from striate.ir.graph import PARAMETER, Node, parameter, topological
+from striate.ir.types import TensorType
+from striate.nn import Module
+from striate.ops.conv import CONV
+from striate.pytree import flatten
+from striate.tools.receptive import receptive_field
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call of a layer, or what a module does itself beside its layers.
+
+    Attributes:
+        name: its path in the network.
+        kind: its class.
+        shape: of its first output.
+        parameters: elements of its own weights; 0 in a second call.
+        macs: multiply-adds of convolutions and matrix products, those with padding included.
+        field: per spatial axis of the input, how much of it the central element of the output
+            depends on; None where that is all of it.
+        nbytes: of its outputs.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    field: tuple[int | None, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The rows of a network in the order of their calls; prints as a table, here and in notebooks.
+
+    Attributes:
+        title: what it is of.
+        inputs: shapes of the inputs.
+        rows: one per call.
+        parameters: elements of all parameters, each once.
+        trainable: of those that are trained.
+        parameter_bytes: of parameters and buffers.
+    """
+
+    title: str
+    inputs: tuple[tuple[int, ...], ...]
+    rows: tuple[Row, ...]
+    parameters: int
+    trainable: int
+    parameter_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one call."""
+        return sum(r.macs for r in self.rows)
+
+    @property
+    def output_bytes(self) -> int:
+        """Of all outputs together: about what training keeps for the backward pass."""
+        return sum(r.nbytes for r in self.rows)
+
+    @property
+    def totals(self) -> list[str]:
+        """The lines under the table."""
+        return [
+            f"parameters {self.parameters:,} ({self.trainable:,} trained), "
+            f"{_bytes(self.parameter_bytes)} with buffers",
+            f"multiply-adds {self.macs:,} for {' and '.join(map(_shape, self.inputs))}",
+            f"outputs of all layers {_bytes(self.output_bytes)}",
+        ]
+
+    def _cells(self) -> list[list[str]]:
+        head = ["layer", "kind", "output", "parameters", "multiply-adds", "field", "memory"]
+        return [head] + [
+            [
+                r.name or "(whole)", r.kind, _shape(r.shape), f"{r.parameters:,}", f"{r.macs:,}",
+                _field(r.field), _bytes(r.nbytes),
+            ]
+            for r in self.rows
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        cells = self._cells()
+        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        lines = [
+            "  ".join(
+                text.ljust(w) if i < _LEFT else text.rjust(w)
+                for i, (text, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        ]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule, *self.totals])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        head, *body = self._cells()
+
+        def row(cells: list[str], tag: str) -> str:
+            return "".join(
+                f'<{tag} style="text-align:{"left" if i < _LEFT else "right"}">{escape(c)}</{tag}>'
+                for i, c in enumerate(cells)
+            )
+
+        rows = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in body)
+        return (
+            f"<table><caption>{escape(self.title)}</caption><thead><tr>{row(head, 'th')}</tr>"
+            f"</thead><tbody>{rows}</tbody></table>"
+            + "".join(f"<p>{escape(line)}</p>" for line in self.totals)
+        )
+
+
+_LEFT = 3  # columns of text
+
+
+def summary(
+    net: Module, *input_shapes: Sequence[int], dtype: object = "float32", title: str | None = None
+) -> Summary:
+    """The table of a network: per layer output shape, parameters, multiply-adds, field, memory.
+
+    In evaluation mode; nothing is computed and nothing of the network is changed.
+
+    Args:
+        net: the network.
+        input_shapes: one per input, batch included: `(1, 3, 224, 224)`.
+        dtype: of the inputs.
+        title: the first line; the class of the network by default.
+
+    Raises:
+        ShapeError: no shape is given, or the network raises it for this one.
+        DTypeError: a size is not an integer, or there is no such dtype.
+        TraceError: the network's code depends on values.
+
+    >>> net = st.nn.Sequential(st.nn.Conv2d(3, 8, 3), st.nn.ReLU())
+    >>> table = st.tools.summary(net, (1, 3, 32, 32))
+    >>> [(row.name, row.shape, row.macs, row.field) for row in table.rows]
+    [('0', (1, 8, 30, 30), 194400, (3, 3)), ('1', (1, 8, 30, 30), 0, (3, 3))]
+    >>> table.parameters
+    224
+    """
+    if not input_shapes:
+        raise ShapeError("summary: give a shape per input, as summary(net, (1, 3, 224, 224))")
+    shapes = tuple(integers("summary", "input_shapes", shape) for shape in input_shapes)
+    element = as_dtype(dtype)
+    sources = [parameter(TensorType(shape, element)) for shape in shapes]
+    rows: list[Row] = []
+    owned = set(sources)
+    counted: set[int] = set()
+    macs = [0]  # of the modules whose calls have begun, from the outermost on
+
+    def claim(tree: Any) -> list[Node]:
+        """The nodes of a tree; what made them belongs to the module that runs now."""
+        nodes = [x.node for x in flatten(tree)[0] if isinstance(x, Array)]
+        new = [n for n in topological(nodes, stop=owned.__contains__) if n not in owned]
+        owned.update(new)
+        macs[-1] += sum(_macs(n) for n in new)
+        return nodes
+
+    def enter(args: Any) -> None:
+        claim(args)
+        macs.append(0)
+
+    def leave(name: str, module: Module, out: Any) -> None:
+        outputs = claim(out)
+        done = macs.pop()
+        weights = [p for _, p in module.named_parameters(recurse=False) if id(p) not in counted]
+        counted.update(map(id, weights))
+        size = sum(prod(p.shape) for p in weights)
+        leaf = not any(True for _ in module.children())
+        if outputs and (leaf or done or size):
+            fields = receptive_field(outputs[0], sources[0])
+            spatial = () if fields is None else fields[2:]
+            nbytes = sum(n.type.size * n.type.dtype.itemsize for n in outputs) if leaf else 0
+            kind = type(module).__name__
+            rows.append(Row(name, kind, outputs[0].shape, size, done, spatial, nbytes))
+
+    with tracing(), _evaluating(net), _watched(net, enter, leave):
+        net(*(Array(s) for s in sources))
+    parameters = list(net.parameters())
+    return Summary(
+        title or type(net).__name__,
+        shapes,
+        tuple(rows),
+        sum(prod(p.shape) for p in parameters),
+        sum(prod(p.shape) for p in parameters if p.requires_grad),
+        sum(prod(a.shape) * a.dtype.itemsize for a in (*parameters, *net.buffers())),
+    )
+
+
+def _macs(node: Node) -> int:
+    """Of a product with something that is given; a pool's filter of ones adds, and no more."""
+    if node.op is not CONV:
+        return 0
+    if not all(any(n.op is PARAMETER for n in topological([x])) for x in node.inputs):
+        return 0
+    macs: int = node.attrs.macs
+    return macs
+
+
+@contextmanager
+def _evaluating(net: Module) -> Iterator[None]:
+    training = [m for m in net.modules() if m.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _watched(
+    net: Module, enter: Callable[[Any], None], leave: Callable[[str, Module, Any], None]
+) -> Iterator[None]:
+    """Call `enter(arguments)` and `leave(name, module, output)` around each forward pass."""
+
+    def watch(name: str, module: Module) -> Callable[..., Any]:
+        forward = module.forward
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            enter((args, kwargs))
+            out = forward(*args, **kwargs)
+            leave(name, module, out)
+            return out
+
+        return call
+
+    hidden: list[tuple[Module, Any]] = []
+    try:
+        for name, module in net.named_modules():
+            hidden.append((module, module.__dict__.get("forward")))
+            module.__dict__["forward"] = watch(name, module)
+        yield
+    finally:
+        for module, before in hidden:
+            if before is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = before
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _field(fields: tuple[int | None, ...]) -> str:
+    return "x".join("all" if n is None else str(n) for n in fields) or "-"
+
+
+def _bytes(n: int) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024  # type: ignore[assignment]
+    return f"{n:.1f} GiB"
