@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields, replace
 
 from striate.errors import StriateError
 
+PRECISIONS = ("highest", "high", "fast")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -30,6 +32,9 @@ class Settings:
             0: as many as there are processors that the process may use.
         target: the processor to compile for (`STRIATE_TARGET`): `x86-64-v4`, `x86-64-v3`,
             `x86-64-v2`, `aarch64`; empty: the one that it runs on.
+        precision: which algorithms may be chosen (`STRIATE_PRECISION`): `highest`, those whose
+            errors are as those of the definition; `high`, also Winograd's for tiles of up to about
+            4x4 outputs, which lose about two bits; `fast`, up to 6x6, which lose about four.
         cache_dir: where machine code is kept (`STRIATE_CACHE_DIR`); empty: where the platform
             keeps caches. It must belong to this user alone.
         cache_size: the most that is kept there, in MiB (`STRIATE_CACHE_SIZE`); 0: nothing is.
@@ -40,6 +45,7 @@ class Settings:
     debug: int = 0
     num_threads: int = 0
     target: str = ""
+    precision: str = "high"
     cache_dir: str = ""
     cache_size: int = 512
 
@@ -53,6 +59,12 @@ def _natural(name: str, default: int) -> int:
     return int(text)
 
 
+def _precision(where: str, value: str) -> str:
+    if value not in PRECISIONS:
+        raise StriateError(f"{where} must be one of {', '.join(PRECISIONS)}, got {value!r}")
+    return value
+
+
 def _from_environment() -> Settings:
     return Settings(
         backend=os.environ.get("STRIATE_BACKEND", "native"),
@@ -60,6 +72,7 @@ def _from_environment() -> Settings:
         debug=_natural("STRIATE_DEBUG", 0),
         num_threads=_natural("STRIATE_NUM_THREADS", 0),
         target=os.environ.get("STRIATE_TARGET", ""),
+        precision=_precision("STRIATE_PRECISION", os.environ.get("STRIATE_PRECISION", "high")),
         cache_dir=os.environ.get("STRIATE_CACHE_DIR", ""),
         cache_size=_natural("STRIATE_CACHE_SIZE", 512),
     )
@@ -80,6 +93,7 @@ def config(**changes: object) -> Iterator[Settings]:
 
     Raises:
         TypeError: a name is not a field of `Settings`, or its value has another type.
+        StriateError: there is no such precision.
 
     >>> with config(verify=True) as s:
     ...     s.verify
@@ -93,6 +107,8 @@ def config(**changes: object) -> Iterator[Settings]:
             raise TypeError(
                 f"config: {name} must be {known[name].__name__}, got {type(value).__name__}"
             )
+    if "precision" in changes:
+        _precision("config: precision", str(changes["precision"]))
     token = _current.set(replace(settings(), **changes))  # type: ignore[arg-type]
     try:
         yield settings()

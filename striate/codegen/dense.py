@@ -23,7 +23,15 @@ from striate.dtype import DType, compute_dtype
 from striate.ops.conv import ConvSpec
 from striate.target import Target
 
-__all__ = ["Packed", "dense_conv", "dense_supports", "pack_weights"]
+__all__ = [
+    "Packed",
+    "Region",
+    "dense_conv",
+    "dense_supports",
+    "pack_panels",
+    "pack_weights",
+    "panels_of",
+]
 
 FEW = 1 << 15  # multiply-adds that one thread does sooner than two meet
 
@@ -61,8 +69,9 @@ def _up(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def _panels(spec: ConvSpec, plan: Plan) -> int:
-    return -(-spec.out_features // (plan.nr * plan.lanes))
+def panels_of(spec: ConvSpec, nr: int, lanes: int) -> int:
+    """Panels of NR vectors of features."""
+    return -(-spec.out_features // (nr * lanes))
 
 
 def pack_weights(
@@ -86,18 +95,18 @@ def pack_weights(
         ]
         offsets = [sum(t) for t in product(*per_axis)]
         rows = rows_of(channels, x_block, offsets, w.strides[2], w.strides[1], plan.lanes)
-        panels = spec.groups * _panels(spec, plan)
+        panels = spec.groups * panels_of(spec, plan.nr, plan.lanes)
         nbytes = panels * rows.chunks * rows.count * plan.nr * plan.lanes * itemsize
         flags = offset + _up(nbytes)
         regions.append(Region(plan.nr, offset, flags, panels * rows.chunks))
-        chunks.append((regions[-1], plan, rows))
+        chunks.append((regions[-1], plan.lanes, rows))
         offset = flags + _up(8 * panels * rows.chunks)
     packed = Packed(Buffer(offset, "packed weights"), tuple(regions))
-    return packed, [_pack(spec, dtype, w, packed.buffer, *piece) for piece in chunks]
+    return packed, [pack_panels(spec, dtype, w, packed.buffer, *piece) for piece in chunks]
 
 
-def _pack(
-    spec: ConvSpec, dtype: DType, w: View, out: Buffer, region: Region, plan: Plan, rows: Rows
+def pack_panels(
+    spec: ConvSpec, dtype: DType, w: View, out: Buffer, region: Region, lanes: int, rows: Rows
 ) -> Step:
     """The step that packs the weights of one part."""
     words: dict[str, Word] = {
@@ -105,9 +114,9 @@ def _pack(
         "out": At(out, region.offset),
         "flags": At(out, region.flags),
         "groups": spec.groups,
-        "panels": _panels(spec, plan),
+        "panels": panels_of(spec, region.nr, lanes),
         "chunks": rows.chunks,
-        "vectors": plan.nr,
+        "vectors": region.nr,
         "features": spec.out_features,
         "rows": rows.count,
         "group_step": w.strides[0],
@@ -245,7 +254,7 @@ def _step(
         "y_run": Table(run),
         "groups": spec.groups,
         "features": spec.out_features,
-        "panels": _panels(spec, plan),
+        "panels": panels_of(spec, plan.nr, plan.lanes),
         "panel_size": len(entries) * unit * plan.nr * plan.lanes,
         "x_group": spec.in_features // x_block * x_plane,
         "x_block": x_plane,

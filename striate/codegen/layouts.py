@@ -7,12 +7,17 @@ from collections.abc import Callable
 from striate.codegen.dense_plan import dense_supports
 from striate.codegen.grouped import grouped_supports, grouped_weight_supports
 from striate.codegen.weight_gradient import weight_gradient_supports
+from striate.codegen.winograd_plan import winograd_supports
 from striate.dtype import DType, bfloat16
 from striate.ops.conv import ConvSpec
 from striate.target import Target
 
 Supports = Callable[[Target, ConvSpec, DType, int, int], bool]
-CONV_KERNELS: dict[str, Supports] = {"grouped": grouped_supports, "dense": dense_supports}
+CONV_KERNELS: dict[str, Supports] = {
+    "grouped": grouped_supports,
+    "winograd": winograd_supports,
+    "dense": dense_supports,
+}
 
 WEIGHT_GRADIENT_KERNELS: tuple[Supports, ...] = (weight_gradient_supports, grouped_weight_supports)
 

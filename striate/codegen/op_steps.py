@@ -17,6 +17,9 @@ from striate.codegen.layouts import TargetLayouts
 from striate.codegen.pool import argmax_pool, max_pool, max_pool_gradient
 from striate.codegen.random import random_uniform
 from striate.codegen.weight_gradient import weight_gradient, weight_gradient_supports
+from striate.codegen.winograd import winograd_conv
+from striate.codegen.winograd_plan import algorithm
+from striate.config import settings
 from striate.ir.graph import Node
 from striate.ops.movement import Padding
 from striate.target import Target
@@ -138,6 +141,11 @@ def blocked_conv(
             c.target, spec, dtype, data, xb, packed, weights, out, yb, epilogue, operands
         )
         c.add(steps)
+        return
+    if kernel == "winograd":
+        tiles = algorithm(c.target, spec, settings().precision)
+        assert tiles is not None
+        c.add(winograd_conv(c.target, spec, tiles, data, weights, out, epilogue, operands))
         return
     assert kernel == "grouped", f"no kernel for {spec} in blocks {xb}, {yb}"
     c.add(grouped_conv(c.target, spec, dtype, data, xb, weights, out, yb, epilogue, operands))

@@ -13,6 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
+from striate.config import settings
 from striate.core.array import Array, asarray, current_trace, recording, tracing, variables
 from striate.errors import DTypeError, ShapeError, StriateError
 from striate.ir.graph import Node, Value, constant, parameter
@@ -292,6 +293,7 @@ class Jit(Generic[P, R]):
         key = (
             treedef,
             _epoch[0],
+            settings().precision,
             tuple(leaf if x is None else x.type for leaf, x in zip(leaves, dynamic, strict=True)),
         )
         done = self._compiled.get(key)

@@ -118,7 +118,8 @@ def _graph(outputs: Sequence[Node], leaves: Sequence[Node]) -> Graph:
 def plan_of(outputs: Sequence[Node]) -> tuple[Plan, list[Node]]:
     """(plan, leaves): the plan's inputs are the values of the leaves, in order."""
     key, leaves = canonical(outputs)
-    key = (settings().backend, settings().target, key)
+    chosen = settings()
+    key = (chosen.backend, chosen.target, chosen.precision, key)
     plan = _plans.get(key)
     if plan is None:
         plan = _plans[key] = build(_graph(outputs, leaves))

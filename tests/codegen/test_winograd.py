@@ -1,0 +1,209 @@
+"""Winograd's algorithms: their algebra, exactly; the kernels against float64, on every target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from striate.codegen.epilogue import Epilogue
+from striate.codegen.expression import Expression
+from striate.codegen.kernel import Buffer, View
+from striate.codegen.machine import host_target, named_target
+from striate.codegen.pointwise import Instruction
+from striate.codegen.winograd import winograd_conv
+from striate.codegen.winograd_algebra import longest, winograd
+from striate.codegen.winograd_plan import AMPLIFICATION, Axis, Tiles, algorithm
+from striate.dtype import float32
+from striate.ops.conv import CONV, ConvSpec
+from striate.ops.window import Window
+from striate.target import Target
+from tests.codegen.guard import TARGETS, copy_of, run_everywhere
+
+Array = NDArray[np.generic]
+UNIT = 2.0**-24  # half the distance from 1 to the next float32
+BOUNDS = {"highest": 8, "high": 64, "fast": 128}  # in UNIT * sum |x| |w|
+
+
+@pytest.mark.parametrize("taps", range(1, 8))
+def test_every_algorithm_is_a_convolution(taps: int) -> None:
+    """AT ((G w) * (BT x)) is sum of w[k] x[i + k], as an identity of rational numbers."""
+    for outputs in range(1, longest(taps) + 1):
+        f = winograd(outputs, taps)
+        for short in (False, True) if outputs > 1 else (False,):
+            g, bt, at = f.weights(), f.inputs(short), f.results(short)
+            n = f.products - short
+            assert [len(g[0]), len(bt), len(at), len(at[0])] == [taps, n, outputs - short, n]
+            for i, k, j in product(range(outputs - short), range(taps), range(n)):
+                total = sum(at[i][p] * g[p][k] * bt[p][j] for p in range(n))
+                assert total == (j == i + k), (outputs, taps, short)
+
+
+def test_the_points_lose_little() -> None:
+    """Root mean squares: the usual points 0, 1, -1, 2, -2 of F(4, 3) have 9.7."""
+    assert winograd(2, 3).amplification == pytest.approx(5**0.5)
+    assert winograd(4, 3).amplification < 4.7
+    assert winograd(6, 3).amplification < 11.8
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+def test_tiles_cover_an_axis(most: int) -> None:
+    for size in range(1, 40):
+        t = Tiles.of(size, most, 3)
+        assert t.long * t.outputs + t.short * (t.outputs - 1) == size
+        assert t.outputs <= most
+        assert t.count == -(-size // most)
+        assert t.long > 0
+
+
+class Case:
+    """A convolution on data, by the algorithms of at most `most` outputs along each axis."""
+
+    def __init__(self, spec: ConvSpec, most: Sequence[int], target: Target, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.spec, self.target, self.lanes = spec, target, target.lanes(32)
+        self.x = rng.standard_normal(spec.lhs_shape).astype(np.float32)
+        self.w = rng.standard_normal(spec.rhs_shape).astype(np.float32)
+        axes = [Axis.of(t) for t in spec.windows]
+        assert None not in axes
+        self.tiles = tuple(
+            Tiles.of(t.out_size, m, t.kernel_size) for t, m in zip(spec.windows, most, strict=True)
+        )
+
+    def blocked(self, a: Array) -> Array:
+        n, _, c, *size = a.shape
+        split = a.reshape(n, c // self.lanes, self.lanes, *size)
+        return np.ascontiguousarray(np.moveaxis(split, 2, -1))
+
+    def run(self, epilogue: Epilogue | None = None, operands: Sequence[Array] = ()) -> Array:
+        """y: [N, 1, K, *O], bitwise the same for 1, 2, 3 and 5 threads."""
+        x = self.blocked(self.x)
+        bx, bw, *rest = buffers = [Buffer(a.nbytes) for a in (x, self.w, *operands)]
+        n, _, k, *size = self.spec.out_shape
+        shape = (n, k // self.lanes, *size, self.lanes)
+        y = Buffer(4 * prod(shape))
+        view = View(bw, 0, tuple(s // 4 for s in self.w.strides))
+        steps = winograd_conv(self.target, self.spec, self.tiles, bx, view, y, epilogue, rest)
+        made = {b: ((b.nbytes,), np.dtype(np.uint8)) for s in steps for b in s.writes}
+        made[y] = (shape, np.dtype(np.float32))
+        given = {b: copy_of(a) for b, a in zip(buffers, (x, self.w, *operands), strict=True)}
+        out = run_everywhere(steps, given, made, self.target)[y]
+        return np.moveaxis(out, -1, 2).reshape(self.spec.out_shape)
+
+    def expected(self, of: Callable[[Array], Array] = lambda a: a) -> Array:
+        x, w = (of(a.astype(np.float64)) for a in (self.x, self.w))
+        with np.errstate(invalid="ignore"):
+            return CONV.reference(self.spec, x, w)
+
+    def loss(self, y: Array) -> float:
+        """The largest error in units of UNIT * sum |x| |w|."""
+        return float(np.max(np.abs(y - self.expected()) / self.expected(np.abs)) / UNIT)
+
+
+def spec_of(
+    target: Target, sizes: Sequence[int], taps: Sequence[int], blocks: tuple[int, int], pad: int = 1
+) -> ConvSpec:
+    lanes = target.lanes(32)
+    windows = tuple(
+        Window.of(s, r, padding=(pad, pad) if r > 1 else (0, 0))
+        for s, r in zip(sizes, taps, strict=True)
+    )
+    return ConvSpec(2, 1, blocks[0] * lanes, blocks[1] * lanes, windows)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("flipped", [False, True], ids=["forward", "adjoint"])
+@pytest.mark.parametrize(
+    ("sizes", "taps", "most"),
+    [
+        ((8, 7), (3, 3), (4, 4)),  # no short tiles, and both kinds
+        ((5, 14), (3, 3), (6, 4)),
+        ((11,), (5,), (4,)),
+        ((6, 5), (1, 3), (1, 4)),
+        ((3, 5, 4), (3, 3, 3), (2, 4, 2)),
+    ],
+    ids=str,
+)
+def test_any_shape(
+    target: Target,
+    flipped: bool,
+    sizes: tuple[int, ...],
+    taps: tuple[int, ...],
+    most: tuple[int, ...],
+) -> None:
+    spec = spec_of(target, sizes, taps, (2, 3))
+    if flipped:
+        spec = spec.lhs_adjoint()
+    case = Case(spec, most, target)
+    lost = prod(winograd(t.outputs, t.taps).amplification for t in case.tiles)
+    assert case.loss(case.run()) < 4 * lost
+
+
+def test_an_epilogue() -> None:
+    target = host_target()
+    case = Case(spec_of(target, (6, 6), (3, 3), (1, 2)), (4, 4), target)
+    k, y = case.spec.out_features, case.expected()
+    rng = np.random.default_rng(1)
+    bias = rng.standard_normal(k).astype(np.float32)
+    residual = rng.standard_normal(y.shape).astype(np.float32)
+    body = (Instruction("add", float32, (0, 1)), Instruction("add", float32, (3, 2)))
+    epilogue = Epilogue(
+        Expression((float32,) * 3, body, (4,)), ("channel", "tensor"), (float32,) * 2
+    )
+    got = case.run(epilogue, [bias, case.blocked(residual)])
+    want = y + bias[:, None, None].astype(np.float64) + residual
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+def test_what_is_not_finite_reaches_those_that_see_it(value: float) -> None:
+    """Neither does it spread over a tile, nor does padding meet an infinite weight."""
+    target = host_target()
+    case = Case(spec_of(target, (9, 8), (3, 3), (1, 1)), (4, 4), target)
+    case.x[0, 0, 3, 4, 4] = value
+    if value != 3e38:
+        case.w[0, 5, 2, 0, 0] = value
+    y, want = case.run(), case.expected()
+    with np.errstate(over="ignore"):
+        want = want.astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(want))
+    np.testing.assert_array_equal(np.isinf(y), np.isinf(want))
+    finite = np.isfinite(want)
+    np.testing.assert_allclose(y[finite], want[finite], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+@pytest.mark.parametrize("size", [14, 7, 9])
+def test_each_precision_keeps_its_bound(precision: str, size: int) -> None:
+    """Against float64, for 64 channels, by whatever algorithm it allows that saves most."""
+    target = host_target()
+    lanes = target.lanes(32)
+    spec = spec_of(target, (size, size), (3, 3), (64 // lanes, 1))
+    fits = [m for m in range(1, 8) if winograd(m, 3).amplification ** 2 <= AMPLIFICATION[precision]]
+    case = Case(spec, (max(fits), max(fits)), target)
+    assert case.loss(case.run()) < BOUNDS[precision]
+
+
+def test_the_choice_does_not_depend_on_the_batch() -> None:
+    target = named_target("x86-64-v4")
+    window = Window.of(14, 3, padding=(1, 1))
+    chosen = {
+        algorithm(target, ConvSpec(n, 1, 256, 256, (window, window)), "high") for n in (1, 2, 64)
+    }
+    assert len(chosen) == 1
+    assert chosen != {None}
+
+
+def test_the_choice_follows_the_precision() -> None:
+    target = named_target("x86-64-v4")
+    window = Window.of(56, 3, padding=(1, 1))
+    spec = ConvSpec(1, 1, 64, 64, (window, window))
+    tiles = {p: algorithm(target, spec, p) for p in BOUNDS}
+    outputs = {p: max(t.outputs for t in found or ()) for p, found in tiles.items()}
+    assert outputs == {"highest": 2, "high": 4, "fast": 6}
+    strided = Window.of(56, 3, stride=2, padding=(1, 1))
+    assert algorithm(target, ConvSpec(1, 1, 64, 64, (strided, strided)), "fast") is None
