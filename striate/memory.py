@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ ALIGNMENT = 64  # bytes
 POOLED = 1 << 14  # smaller arrays are left to the allocator of NumPy
 KEPT_BYTES = 1 << 30  # the most that waits in the pool
 _STEPS = 8  # size classes per power of two
+
+_nothing: Any = c_char * 0
 
 
 def size_class(nbytes: int) -> int:
@@ -42,7 +45,7 @@ class _Pool:
                 self.waiting -= nbytes
                 return self.free[nbytes].pop()
         raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
+        start = -address(raw) % ALIGNMENT
         return raw[start : start + nbytes]
 
     def give(self, block: NDArray[np.uint8]) -> None:
@@ -60,18 +63,42 @@ class _Owner:
     """The base of the arrays on a block; returns it to the pool in the end."""
 
     __slots__ = ("__array_interface__", "block")
+    __array_interface__: dict[str, Any]
 
     def __init__(self, block: NDArray[np.uint8]) -> None:
         self.block = block
         self.__array_interface__ = {
             "shape": block.shape,
             "typestr": "|u1",
-            "data": (block.ctypes.data, False),
+            "data": (address(block), False),
             "version": 3,
         }
 
     def __del__(self) -> None:
         _pool.give(self.block)
+
+
+def address(x: NDArray[Any]) -> int:
+    """The address of an array's first element."""
+    try:  # what NumPy tells of an array takes it several times as long
+        return addressof(_nothing.from_buffer(x))
+    except (TypeError, ValueError):  # strided, read-only, or not a type of the buffer protocol
+        data: int = x.__array_interface__["data"][0]
+        return data
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+    """An array of any content and its address, a multiple of 64."""
+    nbytes = dtype.itemsize
+    for n in shape:
+        nbytes *= n
+    if nbytes < POOLED:
+        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        at = address(raw)
+        start = -at % ALIGNMENT
+        return np.ndarray(shape, dtype, raw, start), at + start
+    owner = _Owner(_pool.take(size_class(nbytes)))
+    return np.ndarray(shape, dtype, np.asarray(owner)), owner.__array_interface__["data"][0]
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -80,15 +107,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     >>> aligned_empty((3, 5), np.dtype(np.float32)).ctypes.data % 64
     0
     """
-    nbytes = dtype.itemsize
-    for n in shape:
-        nbytes *= n
-    if nbytes < POOLED:
-        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return raw[start : start + nbytes].view(dtype).reshape(shape)
-    block = np.asarray(_Owner(_pool.take(size_class(nbytes))))
-    return block[:nbytes].view(dtype).reshape(shape)
+    return allocate(shape, dtype)[0]
 
 
 def aligned_copy(x: NDArray[Any]) -> NDArray[Any]:
@@ -98,8 +117,11 @@ def aligned_copy(x: NDArray[Any]) -> NDArray[Any]:
     return y
 
 
-def aligned(x: NDArray[Any]) -> NDArray[Any]:
-    """`x` if it is row-major and its address a multiple of 64, else a copy that is."""
+def located(x: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """`x` if it is row-major and its address a multiple of 64, else a copy that is; its address."""
     x = np.asarray(x)
-    address: int = x.__array_interface__["data"][0]
-    return x if x.flags.c_contiguous and not address % ALIGNMENT else aligned_copy(x)
+    at = address(x)
+    if x.flags.c_contiguous and not at % ALIGNMENT:
+        return x, at
+    y = aligned_copy(x)
+    return y, address(y)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from operator import attrgetter
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from striate.config import settings
 from striate.core.array import Array, asarray, current_trace, recording, tracing, variables
 from striate.errors import DTypeError, ShapeError, StriateError
-from striate.ir.graph import Node, Value, constant, parameter
+from striate.ir.graph import CONSTANT, Node, Value, constant, parameter
 from striate.ir.types import TensorType
 from striate.ops.movement import alias
 from striate.ops.operand import as_node
@@ -235,22 +236,50 @@ class _Compiled:
     """One trace, compiled.
 
     Attributes:
-        plan: the executable; its inputs are `sources`, its outputs those of the function and then
-            the new values of `written`.
-        sources: per input an index of an argument, an outside array, or a known value.
+        plan: the executable; its outputs are those of the function and then the new values of
+            `written`.
+        inputs: the plan's inputs, as far as they are known; None for the others.
+        arguments: (number of an input, of the argument that gives it).
+        captured: the outside arrays, `types` their types, `places` which inputs they give.
         state: the numbers of the inputs that no argument gives and the function does not assign.
-        captured: the outside arrays with the types that they had.
         structure: the output tree; `outputs` are its leaves, an index into the plan's outputs for
             an array, and the leaf itself in a 1-tuple for anything else.
+        results: the types of the plan's outputs.
+        seen: the nodes that the outside arrays had at the last call, and the inputs with them.
     """
 
     plan: Plan | None
-    sources: list[int | Array | Value]
+    inputs: list[Value | None]
+    arguments: list[tuple[int, int]]
+    captured: list[Array]
+    types: list[TensorType]
+    places: list[tuple[int, int]]
     state: list[int]
-    captured: list[tuple[Array, TensorType]]
     structure: TreeDef
     outputs: list[int | tuple[Any]]
+    results: list[TensorType]
     written: list[Array]
+    seen: tuple[list[Node], list[Value | None]] | None = None
+
+    def values(self) -> list[Any] | None:
+        """The plan's inputs, all but the arguments; None if an outside array has another type.
+
+        Outside arrays that hold the nodes of the last call are looked at in one comparison. Those
+        that each call assigns never do, and their old values are not to be kept alive.
+        """
+        seen, nodes = self.seen, list(map(_node_of, self.captured))
+        if seen is not None and seen[0] == nodes:
+            return seen[1].copy()
+        if not all(n.op is CONSTANT for n in nodes):
+            nodes = [a.realize()._node for a in self.captured]
+        if [n.type for n in nodes] != self.types:
+            return None
+        inputs = self.inputs.copy()
+        for place, i in self.places:
+            inputs[place] = nodes[i].data
+        if not self.written:
+            self.seen = nodes, inputs
+        return inputs.copy()
 
 
 class Jit(Generic[P, R]):
@@ -265,8 +294,7 @@ class Jit(Generic[P, R]):
         """Run the plan for arguments of these types, tracing the function if it is the first."""
         if current_trace() is not None:
             return self.f(*args, **kwargs)  # a jit in a jit is part of the outer plan
-        done, dynamic = self._compile(args, kwargs)
-        return self._run(done, dynamic)
+        return self._run(*self._prepare(args, kwargs))
 
     def profile(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run the plan for these arguments and time each of its steps; nothing is assigned.
@@ -282,28 +310,37 @@ class Jit(Generic[P, R]):
         >>> [row.kernel for row in f.profile(st.ones(3)).rows]
         ['sum_multiply_f32']
         """
-        done, dynamic = self._compile(args, kwargs)
+        done, values = self._prepare(args, kwargs)
         if done.plan is None:
             raise StriateError("profile: the function computes nothing")
-        return done.plan.profile(self._values(done, dynamic), done.state)
+        return done.plan.profile(values, done.state)
 
-    def _compile(self, args: Any, kwargs: Any) -> tuple[_Compiled, list[Array | None]]:
-        leaves, treedef = flatten((args, dict(kwargs)))
-        dynamic = [_as_argument(leaf) for leaf in leaves]
-        key = (
-            treedef,
-            _epoch[0],
-            settings().precision,
-            tuple(leaf if x is None else x.type for leaf, x in zip(leaves, dynamic, strict=True)),
-        )
+    def _prepare(self, args: Any, kwargs: Any) -> tuple[_Compiled, list[Value]]:
+        """What to run, and its inputs."""
+        now = (_epoch[0], settings().precision)
+        if not kwargs and all(isinstance(a, Array) for a in args):
+            leaves: Sequence[Any] = args
+            key: Hashable = (*now, *[a._node.type for a in args])
+            dynamic: Sequence[Array | None] = args
+        else:
+            leaves, treedef = flatten((args, kwargs))
+            dynamic = [_as_argument(leaf) for leaf in leaves]
+            known = [leaf if x is None else x.type for leaf, x in zip(leaves, dynamic, strict=True)]
+            key = (*now, treedef, *known)
         done = self._compiled.get(key)
-        if done is None or any(a.type != t for a, t in done.captured):
-            done = self._compiled[key] = self._trace(treedef, leaves, dynamic)
-        return done, dynamic
+        values = None if done is None else done.values()
+        while done is None or values is None:
+            done = self._compiled[key] = self._trace(flatten((args, kwargs))[1], leaves, dynamic)
+            values = done.values()
+        for place, i in done.arguments:
+            values[place] = _value_of(dynamic[i])
+        return done, values
 
-    def _trace(self, treedef: TreeDef, leaves: list[Any], dynamic: list[Array | None]) -> _Compiled:
+    def _trace(
+        self, treedef: TreeDef, leaves: Sequence[Any], dynamic: Sequence[Array | None]
+    ) -> _Compiled:
         for k in list(self._compiled):  # other threads may do the same
-            if k[1] != _epoch[0]:  # type: ignore[index]
+            if k[0] != _epoch[0]:  # type: ignore[index]
                 self._compiled.pop(k, None)
         with tracing() as trace:
             symbols = {i: parameter(x.type) for i, x in enumerate(dynamic) if x is not None}
@@ -316,45 +353,47 @@ class Jit(Generic[P, R]):
             nodes = [leaf.node if isinstance(leaf, Array) else None for leaf in parts]
         written = list(trace.written)
         results = [n for n in nodes if n is not None] + list(trace.written.values())
-        origin: dict[Node, int | Array] = {n: i for i, n in symbols.items()}
-        origin |= {n: a for a, n in trace.captured.items()}
         plan, inputs = plan_of(results) if results else (None, [])
-        sources = [origin.get(n, n.data) for n in inputs]
+        number = {n: place for place, n in enumerate(inputs)}
+        captured = list(trace.captured)
+        places = [(number[n], i) for i, n in enumerate(trace.captured.values()) if n in number]
         counter = iter(range(len(results)))
         return _Compiled(
             plan,
-            sources,  # type: ignore[arg-type]
+            [n.data for n in inputs],
+            [(number[n], i) for i, n in symbols.items() if n in number],
+            captured,
+            [a.type for a in captured],
+            places,
             [
-                i
-                for i, s in enumerate(sources)
-                if not isinstance(s, int) and not (isinstance(s, Array) and s in trace.written)
+                *(place for place, n in enumerate(inputs) if n.data is not None),
+                *(place for place, i in places if captured[i] not in trace.written),
             ],
-            [(a, a.type) for a in trace.captured],
             structure,
             [(leaf,) if n is None else next(counter) for leaf, n in zip(parts, nodes, strict=True)],
+            [n.type for n in results],
             written,
         )
 
-    def _values(self, done: _Compiled, dynamic: list[Array | None]) -> list[Any]:
-        values: list[Any] = []
-        for source in done.sources:
-            array = dynamic[source] if isinstance(source, int) else source
-            values.append(array.realize()._node.data if isinstance(array, Array) else array)
-        return values
-
-    def _run(self, done: _Compiled, dynamic: list[Array | None]) -> R:
-        values = self._values(done, dynamic)
-        results = done.plan(values, done.state) if done.plan is not None else []
-        for array, value in zip(
-            done.written, results[len(results) - len(done.written) :], strict=True
-        ):
-            array._node = constant(value)
-        leaves = [
-            out[0] if isinstance(out, tuple) else Array(constant(results[out]))
-            for out in done.outputs
-        ]
+    def _run(self, done: _Compiled, values: list[Value]) -> R:
+        results = [] if done.plan is None else done.plan(values, done.state)
+        made = list(map(constant, results, done.results))
+        if done.written:
+            for array, node in zip(done.written, made[-len(done.written) :], strict=True):
+                array._node = node
+        leaves = [out[0] if isinstance(out, tuple) else Array(made[out]) for out in done.outputs]
         result: R = unflatten(done.structure, leaves)
         return result
+
+
+_node_of = attrgetter("_node")
+
+
+def _value_of(array: Array | None) -> Any:
+    """The value of an array, without any history."""
+    assert array is not None
+    node = array._node
+    return node.data if node.op is CONSTANT else array.realize()._node.data
 
 
 def _as_argument(leaf: Any) -> Array | None:

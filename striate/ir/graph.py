@@ -114,9 +114,11 @@ def parameter(type: TensorType) -> Node:
     return Node(PARAMETER, (), None, type)
 
 
-def constant(data: Value) -> Node:
-    """A new leaf with a known value; the array must not be written afterwards."""
-    node = Node(CONSTANT, (), None, TensorType(data.shape, as_dtype(data.dtype)))
+def constant(data: Value, type: TensorType | None = None) -> Node:
+    """A new leaf with a known value; the array must not be written afterwards. Who knows its type
+    can save finding it out.
+    """
+    node = Node(CONSTANT, (), None, type or TensorType(data.shape, as_dtype(data.dtype)))
     node.data = data
     return node
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from striate.dtype import DType, as_dtype, bool_, float32, int64, weak
 from striate.errors import DTypeError
 from striate.ir.graph import Node, Value, constant
+from striate.memory import aligned_copy
 
 
 class HasNode(Protocol):
@@ -33,7 +34,7 @@ def as_number(x: object) -> Number | None:
 
 
 def as_value(data: object, dtype: DType | None = None) -> Value:
-    """A private, C-contiguous NumPy copy of `data`; nested lists of floats become float32.
+    """A private, row-major, aligned copy of `data`; nested lists of floats become float32.
 
     Raises:
         DTypeError: striate has no such element type.
@@ -46,7 +47,7 @@ def as_value(data: object, dtype: DType | None = None) -> Value:
     if dtype is None:
         dtype = as_dtype(np.asarray(data).dtype)
     try:
-        return np.array(data, dtype=dtype.numpy, order="C")
+        return aligned_copy(np.asarray(data, dtype=dtype.numpy))
     except (TypeError, ValueError) as error:
         raise DTypeError(
             f"asarray: cannot make {dtype.name} of {type(data).__name__}: {error}"

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import Any
 from weakref import ref
 
@@ -26,7 +26,7 @@ from striate.codegen.lower import PASSES, Lowering
 from striate.codegen.machine import current_target
 from striate.config import settings
 from striate.ir.graph import Graph, Value
-from striate.memory import aligned, aligned_copy, aligned_empty
+from striate.memory import aligned_copy, aligned_empty, allocate, located
 from striate.ops.index import index_error
 from striate.ops.pool import LAST_WRITER, writer_error
 from striate.runtime.arena import barriers, place
@@ -40,9 +40,12 @@ WORTH_KEEPING = 1 << 14  # bytes that steps on constant inputs must make to be k
 KEPT_BYTES = 1 << 30  # the most that all plans keep together; those not used longest let go first
 CHANGES = 3  # of the inputs that were the same, after which nothing is kept any more
 
-_UNREAD = np.empty(0)  # in place of an input that no step reads: it may be large, and unaligned
+ALONE = 1 << 19  # a plan of less work than this takes one thread less time than waking others
+
+_BYTES = np.dtype(np.uint8)
 
 Memory = NDArray[np.uint8]
+Runner = Callable[[Program, int], Any]
 
 
 class _Arena:
@@ -52,22 +55,19 @@ class _Arena:
         self.lock = threading.RLock()
         self.depth = 0
         self.memory: Memory = np.empty(0, np.uint8)
+        self.nbytes = self.address = 0
 
-    @contextmanager
-    def of(self, nbytes: int) -> Iterator[Memory]:
-        """Memory of at least this size, for the time of a run."""
-        with self.lock:
-            self.depth += 1
-            try:
-                if self.depth > 1:
-                    yield aligned_empty((nbytes,), np.dtype(np.uint8))
-                    return
-                if self.memory.nbytes < nbytes:
-                    self.memory = np.empty(0, np.uint8)  # the old one goes first
-                    self.memory = aligned_empty((nbytes,), np.dtype(np.uint8))
-                yield self.memory
-            finally:
-                self.depth -= 1
+    def of(self, nbytes: int) -> tuple[Memory, int]:
+        """Memory of at least this size, to be held while it is used, and its address. Whoever calls
+        this has the lock, and has counted itself in `depth`.
+        """
+        if self.depth > 1:
+            return allocate((nbytes,), _BYTES)
+        if self.nbytes < nbytes:
+            self.memory = np.empty(0, np.uint8)  # the old one goes first
+            self.memory, self.address = allocate((nbytes,), _BYTES)
+            self.nbytes = nbytes
+        return self.memory, self.address
 
 
 _arena = [_Arena()]
@@ -91,7 +91,7 @@ class Bound:
         steps: Sequence[Step],
         code: dict[Kernel, int],
         given: Sequence[Buffer],
-        fixed: dict[Buffer, NDArray[Any]],
+        fixed: Mapping[Buffer, NDArray[Any]],
         threads: int,
     ) -> None:
         placement = place(steps, {*given, *fixed}, threads)
@@ -130,20 +130,25 @@ class Bound:
         self.patched, self.memory, self.offset = np.array(patches, np.int64).reshape(-1, 3).T.copy()
         self.program = Program(rows, keep=(tables, fixed, self.words))
 
-    def run(self, given: Sequence[NDArray[Any]], runner: Callable[[Program], Any] = run) -> Any:
-        """Run the steps on this memory."""
+    def run(self, given: Sequence[int], runner: Runner, threads: int) -> Any:
+        """Run the steps on the memory at these addresses."""
         if not self.steps:
             return None
-        with _arena[0].of(self.nbytes) as memory:
-            addresses = np.array([address(memory), *map(address, given)], np.int64)
-            self.words[self.patched] = addresses[self.memory] + self.offset
-            return runner(self.program)
+        arena = _arena[0]
+        with arena.lock:
+            arena.depth += 1
+            try:
+                _memory, at = arena.of(self.nbytes)
+                addresses = np.array((at, *given), np.int64)
+                self.words[self.patched] = addresses[self.memory] + self.offset
+                return runner(self.program, threads)
+            finally:
+                arena.depth -= 1
 
 
-def address(x: NDArray[Any]) -> int:
-    """The address of an array's first element."""
-    data: int = x.__array_interface__["data"][0]
-    return data
+def work(steps: Sequence[Step]) -> int:
+    """A measure of what steps cost: multiply-adds, and bytes, twice."""
+    return sum(s.macs + 2 * sum(b.nbytes for b in {*s.buffers()}) for s in steps)
 
 
 def constant_steps(steps: Sequence[Step], constant: set[Buffer]) -> list[bool]:
@@ -206,53 +211,63 @@ class Executable:
         self.program = Lowering(graph, self.target).program
         show_plan(self.program.steps, self.target)
         self.code = load([s.kernel for s in self.program.steps], self.target)
+        self.alone = work(self.program.steps) < ALONE
         self.threads = 0
         self._lock = threading.RLock()
         self._known = {b: aligned_copy(v) for b, v in self.program.constants.items()}
         self._given = {b: i for i, b in enumerate(self.program.inputs)}
         self._made = {
-            b: y.type
+            b: (y.shape, y.type.dtype.numpy)
             for b, y in zip(self.program.outputs, graph.outputs, strict=True)
             if b not in self._given and b not in self._known
         }
+        everything = {b: i for i, b in enumerate([*self.program.inputs, *self._made, *self._known])}
+        self._results = [everything[b] for b in self.program.outputs]
         self._faults = [np.zeros(2, np.int64) for _ in self.program.faults]
         self._last: dict[int, ref[Any]] = {}
-        self._held: dict[int, Value] = {}  # inputs on which what is kept depends
+        self._held: dict[int, Value] = {}  # inputs that are taken for the same from call to call
         self._changes = 0
         self._running = 0
 
     # ---- preparation -------------------------------------------------------------------
 
     def _bind(self, threads: int) -> None:
-        """Place everything for this many threads."""
-        steps = self.program.steps
-        faults = {b: f for (b, _), f in zip(self.program.faults, self._faults, strict=True)}
-        given = [*self._given, *self._made]
-        first: list[Step] = []
-        kept: dict[Buffer, NDArray[Any]] = {}
-        if self._held:
-            constant = {b for b, i in self._given.items() if i in self._held} | {*self._known}
-            static = constant_steps(steps, constant)
-            static = [
-                flag and not any(b in self._made or b in faults for b in s.writes)
-                for flag, s in zip(static, steps, strict=True)
-            ]
-            first = [s for flag, s in zip(static, steps, strict=True) if flag]
-            steps = [s for flag, s in zip(static, steps, strict=True) if not flag]
-            read = {b for s in steps for b in s.buffers()}
-            made = {b for s in first for b in s.writes if b in read}
-            if sum(b.nbytes for b in made) < WORTH_KEEPING:
-                self._held, self._changes = {}, CHANGES + 1
-                self._bind(threads)
-                return
-            kept = {b: aligned_empty((b.nbytes,), np.dtype(np.uint8)) for b in made}
-        fixed = {**self._known, **faults, **kept}
+        """Place everything for this many threads; make what is kept."""
+        self.threads = 0
+        first, steps, kept = self._split()
         _kept.note(self, sum(x.nbytes for x in kept.values()))
+        faults = {b: f for (b, _), f in zip(self.program.faults, self._faults, strict=True)}
+        fixed = {**self._known, **faults, **kept}
+        if first:
+            held = {b: located(self._held[i])[0] for b, i in self._given.items() if i in self._held}
+            Bound(first, self.code, [], fixed | held, threads).run([], run, threads)
         touched = {b for s in steps for b in s.buffers()}
-        self._read = [b in touched for b in self._given]
-        self._first = Bound(first, self.code, given, fixed, threads)
-        self._main = Bound(steps, self.code, given, fixed, threads)
+        for b, i in self._given.items():
+            if i in self._held and b in touched:
+                fixed[b] = located(self._held[i])[0]
+        asked = [b for b in self._given if b in touched and b not in fixed]
+        self._asked = [self._given[b] for b in asked]
+        self._main = Bound(steps, self.code, [*asked, *self._made], fixed, threads)
         self.threads = threads
+
+    def _split(self) -> tuple[Sequence[Step], Sequence[Step], dict[Buffer, Memory]]:
+        """(steps that are run once, steps of every call, what the first make for the others)."""
+        steps = self.program.steps
+        if not self._held:
+            return [], steps, {}
+        ours = {*self._made, *(b for b, _ in self.program.faults)}
+        constant = {b for b, i in self._given.items() if i in self._held} | {*self._known}
+        static = [
+            flag and not any(b in ours for b in s.writes)
+            for flag, s in zip(constant_steps(steps, constant), steps, strict=True)
+        ]
+        first = [s for flag, s in zip(static, steps, strict=True) if flag]
+        rest = [s for flag, s in zip(static, steps, strict=True) if not flag]
+        read = {b for s in rest for b in s.buffers()}
+        made = {b for s in first for b in s.writes if b in read}
+        if sum(b.nbytes for b in made) < WORTH_KEEPING:
+            return [], steps, {}
+        return first, rest, {b: aligned_empty((b.nbytes,), _BYTES) for b in made}
 
     def let_go(self) -> bool:
         """Give up what is kept, unless it is in use; it is made again when it is needed."""
@@ -262,32 +277,30 @@ class Executable:
             if self._running:  # this call comes from inside of its run
                 return False
             self._held, self._last, self.threads = {}, {}, 0
-            self._first = self._main = Bound((), {}, (), {}, 1)
+            self._main = Bound((), {}, (), {}, 1)
             return True
         finally:
             self._lock.release()
 
-    def _prepare(self, values: Sequence[Value], state: Sequence[int]) -> bool:
-        """Bind what must be bound; whether the constant part has to run (again)."""
-        threads = get_num_threads()
-        fresh = False
+    def _prepare(self, values: Sequence[Value], state: Sequence[int]) -> None:
+        """Bind what must be bound."""
         if self._changes <= CHANGES:
             if self._held:
-                same = {i: x for i, x in self._held.items() if values[i] is x}
-                if len(same) < len(self._held):
+                held = self._held
+                if not all(map(is_, map(values.__getitem__, held), held.values())):
+                    same = {i: x for i, x in held.items() if values[i] is x}
                     self._changes += 1
                     self._held = same if self._changes <= CHANGES else {}
-                    self.threads, fresh = 0, True
-            else:
+                    self.threads = 0
+            elif state:
                 last = self._last
                 self._held = {i: values[i] for i in state if i in last and last[i]() is values[i]}
                 self._last = {i: ref(values[i]) for i in state}
                 if self._held:
-                    self.threads, fresh = 0, True
+                    self.threads = 0
+        threads = 1 if self.alone else get_num_threads()
         if threads > self.threads:
             self._bind(threads)
-            fresh = True
-        return fresh and bool(self._held)
 
     # ---- runs --------------------------------------------------------------------------
 
@@ -310,31 +323,21 @@ class Executable:
             )
 
     def _call(
-        self, values: Sequence[Value], state: Sequence[int], runner: Callable[[Program], Any]
+        self, values: Sequence[Value], state: Sequence[int], runner: Runner
     ) -> tuple[list[Value], Any]:
-        with self._lock, self._run_of():
-            first = self._prepare(values, state)
-            made = {b: aligned_empty(t.shape, t.dtype.numpy) for b, t in self._made.items()}
-            if first:
-                self._first.run([*map(aligned, values), *made.values()])
-            read = [aligned(x) if r else _UNREAD for x, r in zip(values, self._read, strict=True)]
-            told = self._main.run([*read, *made.values()], runner)
-            self._check()
-        results = []
-        for b in self.program.outputs:
-            if b in self._given:
-                results.append(values[self._given[b]])
-            else:
-                results.append(made[b] if b in made else self._known[b])
-        return results, told
-
-    @contextmanager
-    def _run_of(self) -> Iterator[None]:
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
+        with self._lock:
+            self._running += 1
+            try:
+                self._prepare(values, state)
+                made = [allocate(shape, dtype) for shape, dtype in self._made.values()]
+                read = [located(values[i]) for i in self._asked]
+                places = [at for _, at in read] + [at for _, at in made]
+                told = self._main.run(places, runner, 1 if self.alone else get_num_threads())
+                self._check()
+            finally:
+                self._running -= 1
+        everything = [*values, *(x for x, _ in made), *self._known.values()]
+        return [everything[i] for i in self._results], told
 
     def _check(self) -> None:
         for fault, (_, node) in zip(self._faults, self.program.faults, strict=True):
