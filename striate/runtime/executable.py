@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from operator import is_
 from typing import Any
 from weakref import ref
@@ -151,13 +151,17 @@ def work(steps: Sequence[Step]) -> int:
     return sum(s.macs + 2 * sum(b.nbytes for b in {*s.buffers()}) for s in steps)
 
 
-def constant_steps(steps: Sequence[Step], constant: set[Buffer]) -> list[bool]:
-    """Per step whether it depends on constant buffers alone, and so do all that write with it."""
+def constant_steps(
+    steps: Sequence[Step], constant: Set[Buffer], always: Set[Buffer] = frozenset()
+) -> list[bool]:
+    """Per step whether it depends on constant buffers alone, and so do all that write with it; what
+    writes to `always` has to run each time.
+    """
     writers: dict[Buffer, list[int]] = {}
     for i, s in enumerate(steps):
         for b in s.writes:
             writers.setdefault(b, []).append(i)
-    static = [True] * len(steps)
+    static = [always.isdisjoint(s.writes) for s in steps]
     changing = True
     while changing:
         changing = False
@@ -257,10 +261,7 @@ class Executable:
             return [], steps, {}
         ours = {*self._made, *(b for b, _ in self.program.faults)}
         constant = {b for b, i in self._given.items() if i in self._held} | {*self._known}
-        static = [
-            flag and not any(b in ours for b in s.writes)
-            for flag, s in zip(constant_steps(steps, constant), steps, strict=True)
-        ]
+        static = constant_steps(steps, constant, ours)
         first = [s for flag, s in zip(static, steps, strict=True) if flag]
         rest = [s for flag, s in zip(static, steps, strict=True) if not flag]
         read = {b for s in rest for b in s.buffers()}

@@ -101,6 +101,19 @@ def test_what_is_constant() -> None:
         Step(Nothing(), (x, z), (z,)),
     ]
     assert constant_steps(steps, {w}) == [True, False, False, False]
+    assert constant_steps(steps[:2], {w, x}) == [True, True]
+    assert constant_steps(steps[:2], {w, x}, always={packed}) == [False, False]
+
+
+def test_what_follows_from_an_index_that_may_be_wrong_is_not_kept() -> None:
+    """The step that looks at the index runs each time; so must those that read what it gives."""
+    table = st.asarray(np.arange(40_000, dtype=np.float32).reshape(200, 200))
+    rows = st.asarray(np.arange(150))
+    f = st.jit(lambda x: st.concat([st.take(table, rows)] * 2) * x)
+    want = np.concatenate([table.numpy()[:150]] * 2)
+    for i in range(6):
+        executable._arena[0].memory[:] = 0xFF
+        np.testing.assert_array_equal(f(float(i)).numpy(), want * i)
 
 
 def small() -> nn.Module:
