@@ -164,7 +164,9 @@ def test_kept_values_follow_their_state() -> None:
 
 
 def test_plans_let_go_of_what_they_keep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executable, "KEPT_BYTES", 100_000)  # 36,864 bytes of weights a size
+    monkeypatch.setattr(
+        executable, "KEPT_BYTES", 500_000
+    )  # a size has 36,864 bytes of weights, or 184,384
     net = nn.Conv2d(32, 32, 3, padding=1)
     f = st.jit(lambda x: net(x))
     images = [np.full((1, 32, n, n), 0.5, np.float32) for n in range(5, 12)]
@@ -172,7 +174,8 @@ def test_plans_let_go_of_what_they_keep(monkeypatch: pytest.MonkeyPatch) -> None
         for x in images:
             want = st.conv(x, net.weight, net.bias, padding=1).numpy()
             np.testing.assert_allclose(f(x).numpy(), want, rtol=1e-5, atol=1e-5)
-        assert sum(executable._kept.plans.values()) <= 100_000
+        assert sum(executable._kept.plans.values()) <= 500_000
+    assert executable._kept.plans
 
 
 def test_a_profile_names_its_steps() -> None:
