@@ -21,6 +21,7 @@ from bench.threads import pin
 if TYPE_CHECKING:
     from bench.suites import Options
     from bench.timing import Result
+    from striate.tools.peak import probes as find_probes
 
 ROOT = Path(__file__).resolve().parent
 
@@ -74,7 +75,7 @@ def run(suite: str, args: argparse.Namespace) -> None:
     )  # fmt: skip
     name = suite if options.whole else f"{suite}-part"
     start = time.perf_counter()
-    probes = machine.probes(args.threads)
+    probes = find_probes(args.threads)
     described = machine.describe(args.threads) | machine.measure(probes, args.threads)
     bandwidth = probes.copy(args.threads)
     for what, text in described.items():

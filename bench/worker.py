@@ -20,6 +20,7 @@ from typing import Any
 from bench import machine
 from bench.suites import Options, cases
 from bench.timing import QUICK, Effort, Result, compare
+from striate.tools.peak import probes as find_probes
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "bench.worker"]
@@ -74,7 +75,7 @@ def serve(order: dict[str, Any], out: Any) -> None:
     given = order["options"].items()
     options = Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in given})
     machine.pin_torch(options.threads)
-    probes = machine.probes(options.threads)
+    probes = find_probes(options.threads)
     effort = QUICK if options.quick else Effort()
     effort = replace(effort, rounds=order["rounds"] or effort.rounds)
     wanted = (c for c in cases(order["suite"], options) if options.wants(c.group, c.name))

@@ -159,6 +159,17 @@ def _tell(value: Any) -> str:
     return f"found {type(value).__name__}"
 
 
+def metadata(path: PathLike, *, max_bytes: int = MAX_BYTES) -> dict[str, str]:
+    """The text by name that a safetensors file holds beside its arrays.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FormatError: it is damaged or no safetensors file.
+    """
+    where = "weights.metadata"
+    return parse_safetensors(where, path, read_bytes(where, path, max_bytes))[1]
+
+
 def write(
     path: PathLike, arrays: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None
 ) -> None:

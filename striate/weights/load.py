@@ -79,7 +79,7 @@ def load_weights(
     >>> bool((net.weight == other.weight).all())
     True
     """
-    given = _renamed(read_as("load_weights", path, key), rename or {})
+    given = renamed(read_as("load_weights", path, key), rename or {})
     mine = net.state_dict()
     given = _unwrapped(given, mine)
     missing = [k for k in mine if k not in given and not k.endswith("num_batches_tracked")]
@@ -122,7 +122,12 @@ def save_weights(net: Module, path: PathLike, *, metadata: Mapping[str, str] | N
     write(path, {k: v.numpy() for k, v in net.state_dict().items()}, metadata=metadata)
 
 
-def _renamed(arrays: Mapping[str, Values], rename: Mapping[str, str | None]) -> dict[str, Values]:
+def renamed(arrays: Mapping[str, Values], rename: Mapping[str, str | None]) -> dict[str, Values]:
+    """The arrays with other beginnings of their names, as `load_weights(rename=...)`.
+
+    Raises:
+        ShapeError: two would have one name.
+    """
     out: dict[str, Values] = {}
     for name, array in arrays.items():
         begin = max((b for b in rename if name.startswith(b)), key=len, default=None)
@@ -133,7 +138,7 @@ def _renamed(arrays: Mapping[str, Values], rename: Mapping[str, str | None]) -> 
         if new is None:
             continue
         if new in out:
-            raise ShapeError(f"load_weights: rename gives the name {new!r} twice")
+            raise ShapeError(f"weights: rename gives the name {new!r} twice")
         out[new] = array
     return out
 

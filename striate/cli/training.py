@@ -1,28 +1,17 @@
-"""The command `striate`: train, eval, predict."""
+"""`striate train` and `striate eval`."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 import striate as st
 from striate import data, models, nn, optim, train
+from striate.cli.source import at_least_one, trained
 from striate.errors import StriateError
 
-EXAMPLES = """examples:
-  striate train digits
-  striate train mnist --data MNIST_DIR --epochs 3
-  striate train folder --data PHOTOS --model resnet20 --size 32
-  striate eval runs/digits/model.safetensors digits
-  striate predict runs/digits/model.safetensors image.png
-"""
 OPTIMIZERS = {"adamw": optim.AdamW, "adam": optim.Adam, "sgd": optim.SGD}
 
 
@@ -127,25 +116,9 @@ def run_train(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a weights file, in evaluation mode, and what was saved beside it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        StriateError: it is damaged, or no model that `striate train` saved.
-    """
-    arrays, meta = train.load(path)
-    if meta.get("model") not in models.MODELS:
-        raise StriateError(f"{path}: no model that `striate train` saved (give model.safetensors)")
-    net = models.MODELS[meta["model"]](len(meta["classes"]), meta["channels"])
-    net.load_state_dict(arrays)
-    net.eval()
-    return net, meta
-
-
 def run_eval(args: argparse.Namespace) -> int:
     """Print the accuracy on held-out data."""
-    net, meta = load_model(args.weights)
+    net, meta = trained(args.weights)
     args.size = meta["size"]
     task = find_task(args)
     if len(task.classes) != len(meta["classes"]) or task.channels != meta["channels"]:
@@ -159,44 +132,17 @@ def run_eval(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_input(path: str, meta: dict[str, Any]) -> NDArray[np.float32]:
-    """An image file as f32[1, C, size, size], in the numbers that the model was trained on."""
-    mode: Literal["L", "RGB"] = "L" if meta["channels"] == 1 else "RGB"
-    image = data.read_image(path, mode=mode, size=(meta["size"], meta["size"]))
-    x = image.astype(np.float32) / 255  # as bright as 0..1, whatever the training data's scale
-    scaled = (x - float(meta["mean"])) / float(meta["std"])
-    return scaled.astype(np.float32)[None]
-
-
-def run_predict(args: argparse.Namespace) -> int:
-    """Print the most likely classes of each image."""
-    net, meta = load_model(args.weights)
-    forward = st.jit(net)
-    for path in args.images:
-        p = st.softmax(forward(read_input(path, meta))[0]).numpy()
-        best = np.argsort(-p, kind="stable")[: args.top]
-        print(f"{path}: " + "  ".join(f"{meta['classes'][i]} {p[i]:.1%}" for i in best))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="striate",
-        description="Convolutional networks, trained and run on the processor you have.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"striate {st.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def add(commands: Any) -> None:
+    """Register `train` and `eval`."""
     datasets = ("digits", "mnist", "fashion", "cifar10", "folder")
 
     p = commands.add_parser("train", help="train a network", description=run_train.__doc__)
     p.add_argument("dataset", choices=datasets, help="what to train on; digits are included")
     p.add_argument("--data", metavar="DIR", help="folder of the data (not for digits)")
     p.add_argument("--model", choices=sorted(models.MODELS), default="small")
-    p.add_argument("--size", type=_count, default=32, help="of folder images (default 32)")
-    p.add_argument("--epochs", type=_count, default=10, help="passes over the data (default 10)")
-    p.add_argument("--batch-size", type=_count, default=64, help="default 64")
+    p.add_argument("--size", type=at_least_one, default=32, help="of folder images (default 32)")
+    p.add_argument("--epochs", type=at_least_one, default=10, help="over the data (default 10)")
+    p.add_argument("--batch-size", type=at_least_one, default=64, help="default 64")
     p.add_argument("--lr", type=float, default=5e-3, help="peak learning rate (default 0.005)")
     p.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default="adamw")
     p.add_argument("--augment", action="store_true", help="small rotations, shifts and scales")
@@ -210,35 +156,3 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("dataset", choices=datasets)
     p.add_argument("--data", metavar="DIR", help="folder of the data (not for digits)")
     p.set_defaults(run=run_eval)
-
-    p = commands.add_parser("predict", help="classify images", description=run_predict.__doc__)
-    p.add_argument("weights", metavar="WEIGHTS", help="model.safetensors of a training run")
-    p.add_argument("images", metavar="IMAGE", nargs="+", help="image files of any format")
-    p.add_argument("--top", type=_count, default=3, help="how many classes (default 3)")
-    p.set_defaults(run=run_predict)
-    return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
-    return value
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command: 0 is success, 1 a failure told in one line, 2 a wrong call."""
-    args = _parser().parse_args(argv)
-    try:
-        code: int = args.run(args)
-        return code
-    except (StriateError, OSError) as error:
-        print(f"striate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("striate: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,75 @@
+"""`striate bench`: how fast a network runs here, and where its time goes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from importlib import import_module
+from statistics import median, quantiles
+from typing import Any
+
+import striate as st
+from striate import tools
+from striate.cli.source import add_arguments, at_least_one, open_source
+from striate.errors import ShapeError
+from striate.pytree import flatten
+
+
+def timed(call: Callable[[], Any], seconds: float) -> list[float]:
+    """Seconds of single calls, for about so long, five at least."""
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < seconds:
+        start = time.perf_counter()
+        for leaf in flatten(call())[0]:
+            leaf.numpy()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print latency, throughput, the share of the processor's peak, and the slowest steps."""
+    source = open_source(args)
+    if args.threads:
+        st.set_num_threads(args.threads)
+    threads = st.get_num_threads()
+    inputs = source.inputs()
+    if not inputs[0].ndim:
+        raise ShapeError(f"bench: {source.name} takes no batch: {source.shapes[0]}")
+    forward = st.jit(source.net)
+    (first, *_) = timed(lambda: forward(*inputs), 0)
+    times = timed(lambda: forward(*inputs), args.seconds)
+    macs = tools.summary(source.net, *source.shapes).macs
+    batch, middle = len(inputs[0]), median(times)
+    found = import_module("striate.tools.peak").probes(threads)  # loads the compiler
+    peak = max(found.peak(threads) for _ in range(3))
+    print(f"{source.name}, {' and '.join('x'.join(map(str, s)) for s in source.shapes)}, ", end="")
+    print(f"float32, {threads} thread{'s' * (threads > 1)}")
+    print(f"first call   {first:.3f} s, with compilation or what is kept of it")
+    spread = f"least {1e3 * min(times):.3f}, 90 % below {1e3 * quantiles(times, n=10)[-1]:.3f}"
+    print(f"latency      {1e3 * middle:.3f} ms (median of {len(times)}; {spread})")
+    print(f"throughput   {batch / middle:.1f} a second")
+    rate = 2 * macs / middle
+    print(
+        f"arithmetic   {rate / 1e9:.1f} GFLOP/s of {macs:,} multiply-adds, "
+        f"{rate / peak:.0%} of the peak of {peak / 1e9:.0f} GFLOP/s"
+    )
+    if found.note:
+        print(f"             {found.note}")
+    if args.rows:
+        head, *rows, total = str(forward.profile(*inputs)).splitlines()
+        print("\n".join(["", head, *rows[: args.rows]]))
+        if len(rows) > args.rows:
+            print(f"{'':9} and {len(rows) - args.rows} faster steps")
+        print(total)
+    return 0
+
+
+def add(commands: Any) -> None:
+    """Register `bench`."""
+    p = commands.add_parser("bench", help="how fast a network runs", description=run.__doc__)
+    add_arguments(p)
+    p.add_argument("--threads", type=at_least_one, help="default: those of the processor")
+    p.add_argument("--seconds", type=float, default=2.0, help="how long to measure (default 2)")
+    p.add_argument("--rows", type=int, default=15, help="how many steps to list (default 15)")
+    p.set_defaults(run=run)

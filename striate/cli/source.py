@@ -1,0 +1,129 @@
+"""The network that a command names: one of the zoo, an ONNX file, or one that `train` saved."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import striate as st
+from striate import models, nn, train
+from striate.errors import ShapeError, StriateError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Where the usual 224 x 224 colour image is not what a network is for.
+SHAPES = {"small": (1, 1, 28, 28), "resnet20": (1, 3, 32, 32)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and what goes into it.
+
+    Attributes:
+        name: what was asked for.
+        net: in evaluation mode.
+        shapes: one per input, with the batch.
+        classes: their names; empty if there are none.
+        mean, std: of the pixels, which are 0..1, one per channel.
+    """
+
+    name: str
+    net: nn.Module
+    shapes: tuple[tuple[int, ...], ...]
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def inputs(self, seed: int = 0) -> list[NDArray[np.float32]]:
+        """Random inputs of these shapes."""
+        rng = np.random.default_rng(seed)
+        return [rng.standard_normal(shape, np.float32) for shape in self.shapes]
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    """What names a network."""
+    p.add_argument(
+        "model", metavar="MODEL",
+        help=f"a name ({', '.join(sorted(models.MODELS))}), or model.safetensors of a training run",
+    )  # fmt: skip
+    p.add_argument("--weights", metavar="FILE", help=".safetensors, .npz, .pth or .pt for a name")
+    p.add_argument("--classes", type=at_least_one, metavar="N", help="outputs of a named model")
+    p.add_argument(
+        "--shape", type=_shape, action="append", metavar="N,C,H,W",
+        help="of the input, with the batch; once per input",
+    )  # fmt: skip
+
+
+def open_source(args: argparse.Namespace) -> Source:
+    """The network of the arguments.
+
+    Raises:
+        StriateError: there is no such model, a file is damaged, or the shape is missing.
+        FileNotFoundError: there is no such file.
+    """
+    if args.model in models.MODELS:
+        source = _named(args)
+    elif Path(args.model).suffix == ".safetensors":
+        net, meta = trained(args.model)
+        source = Source(
+            args.model,
+            net,
+            ((1, meta["channels"], meta["size"], meta["size"]),),
+            tuple(meta["classes"]),
+            (float(meta["mean"]),) * meta["channels"],
+            (float(meta["std"]),) * meta["channels"],
+        )
+    else:
+        raise StriateError(
+            f"{args.model}: neither model.safetensors of a training run nor one of "
+            f"{', '.join(sorted(models.MODELS))}"
+        )
+    if args.weights and args.model not in models.MODELS:
+        raise StriateError(f"{args.model}: --weights is for models by name; this one has its own")
+    source.net.eval()
+    return replace(source, shapes=tuple(args.shape)) if args.shape else source
+
+
+def _named(args: argparse.Namespace) -> Source:
+    shape = args.shape[0] if args.shape else SHAPES.get(args.model, (1, 3, 224, 224))
+    if len(shape) < 2:
+        raise ShapeError(f"--shape: {args.model} needs a batch and channels, got {shape}")
+    given = {} if args.classes is None else {"num_classes": args.classes}
+    net = models.MODELS[args.model](in_channels=shape[1], **given)
+    if args.weights:
+        st.load_weights(net, args.weights)
+    grey = shape[1] != len(IMAGENET_MEAN)
+    mean, std = ((0.5,), (0.5,)) if grey else (IMAGENET_MEAN, IMAGENET_STD)
+    return Source(args.model, net, (shape,), (), mean, std)
+
+
+def trained(path: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a weights file, in evaluation mode, and what was saved beside it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StriateError: it is damaged, or no model that `striate train` saved.
+    """
+    arrays, meta = train.load(path)
+    if meta.get("model") not in models.MODELS:
+        raise StriateError(f"{path}: no model that `striate train` saved (give model.safetensors)")
+    net = models.MODELS[meta["model"]](len(meta["classes"]), meta["channels"])
+    net.load_state_dict(arrays)
+    net.eval()
+    return net, meta
+
+
+def at_least_one(text: str) -> int:
+    """The type of counts on the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
+    return value
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(at_least_one(part) for part in text.replace("x", ",").split(","))

@@ -1,0 +1,133 @@
+"""predict, inspect, bench and convert on networks by name and on weights files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import striate as st
+from striate import data, models, weights
+from striate.cli import main
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.pth"
+    st.save_weights(models.small(3, 3), path)
+    return path
+
+
+def test_predict_by_name(saved: Path, tmp_path: Path, capsys: Output) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
+    call = ["predict", "small", str(tmp_path / "x.png"), "--weights", str(saved), "--classes", "3"]
+    call += ["--shape", "1,3,16,20", "--labels", str(tmp_path / "names.txt"), "--top", "3"]
+    assert main([*call, "--mean", "0.5", "--std", "0.25", "0.25", "0.5"]) == 0
+    found = dict(re.findall(r"(cat|dog|owl) ([0-9.]+)%", capsys.readouterr().out))
+    net = models.small(3, 3)
+    st.load_weights(net, saved)
+    net.eval()
+    x = data.read_image(tmp_path / "x.png", size=(16, 20)).astype(np.float32) / 255
+    std = np.float32([0.25, 0.25, 0.5]).reshape(3, 1, 1)
+    want = st.softmax(net(((x - 0.5) / std)[None])[0]).numpy()
+    # printed with one digit behind the point
+    assert [float(found[n]) for n in ("cat", "dog", "owl")] == pytest.approx(100 * want, abs=0.051)
+
+
+def test_predict_saves_outputs(saved: Path, tmp_path: Path, capsys: Output) -> None:
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(tmp_path / "x.png")
+    call = ["predict", "small", str(tmp_path / "x.png"), "--weights", str(saved), "--classes", "3"]
+    out = str(tmp_path / "y.npz")
+    assert main([*call, "--shape", "1x3x8x8", "--out", out]) == 0
+    assert weights.read(out)["x.0"].shape == (1, 3)
+    assert "outputs in" in capsys.readouterr().out
+
+
+def test_inspect(saved: Path, tmp_path: Path, capsys: Output) -> None:
+    assert main(["inspect", "resnet20"]) == 0
+    text = capsys.readouterr().out
+    assert "multiply-adds 40,551,040 for 1x3x32x32" in text and "layer3.2.conv2" in text
+    assert main(["inspect", str(saved)]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^0\.weight +float32\[16, 3, 3, 3\]$", text, re.MULTILINE)
+    assert re.search(r"\d+ arrays, [\d,]+ numbers", text)
+    assert main(["train", "digits", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "model.safetensors")]) == 0
+    assert "for 1x1x8x8" in capsys.readouterr().out  # a network
+    assert main(["inspect", str(tmp_path / "last.safetensors")]) == 0
+    assert "arrays" in capsys.readouterr().out
+
+
+def test_bench(capsys: Output) -> None:
+    before = st.get_num_threads()
+    call = ["bench", "small", "--shape", "2,1,16,16", "--seconds", "0.01", "--rows", "2"]
+    try:
+        assert main([*call, "--threads", "1"]) == 0
+    finally:
+        st.set_num_threads(before)
+    text = capsys.readouterr().out
+    assert "small, 2x1x16x16, float32, 1 thread\n" in text
+    latency = float(re.findall(r"latency +([0-9.]+) ms", text)[0])
+    throughput = float(re.findall(r"throughput +([0-9.]+) a second", text)[0])
+    assert throughput == pytest.approx(2000 / latency, rel=0.01, abs=0.1)
+    assert re.search(r"[0-9.]+ GFLOP/s of [\d,]+ multiply-adds, \d+% of the peak of", text)
+    assert re.search(r"and \d+ faster steps\n.* in \d+ steps", text)
+
+
+def test_convert(saved: Path, tmp_path: Path, capsys: Output) -> None:
+    names = [str(saved)]
+    for suffix in (".safetensors", ".npz", ".pt"):
+        names.append(str(tmp_path / f"a{suffix}"))
+        assert main(["convert", *names[-2:]]) == 0
+        assert names[-1] in capsys.readouterr().out
+    first, last = weights.read(names[0]), weights.read(names[-1])
+    assert set(first) == set(last)
+    for name, value in first.items():
+        np.testing.assert_array_equal(last[name], value)
+    assert main(["convert", names[0], names[1], "--rename", "0.=stem."]) == 0
+    assert "stem.weight" in weights.read(names[1]) and "0.weight" not in weights.read(names[1])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (["inspect", "nothing"], "nor one of"),
+        (["inspect", "nothing.pth"], "nothing.pth"),
+        (["inspect", "small", "--shape", "3"], "a batch and channels"),
+        (["inspect", "small", "--weights", __file__], "safetensors, npz or PyTorch"),
+        (["bench", __file__], "nor one of"),
+        (["convert", __file__, "x.npz"], "safetensors, npz or PyTorch"),
+        (["predict", "small", "x.png", "--mean", "1", "2"], "--mean and --std are 1 or 1 numbers"),
+        (["predict", "small", "x.png", "--shape", "1,2,8,8"], "an image is (1, 1 or 3, H, W)"),
+    ],
+)
+def test_errors(call: list[str], message: str, capsys: Output) -> None:
+    assert main(call) == 1
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+def test_labels_that_do_not_fit(saved: Path, tmp_path: Path, capsys: Output) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    (tmp_path / "names.txt").write_text("cat\n")
+    call = ["predict", "small", str(tmp_path / "x.png"), "--shape", "1,3,8,8"]
+    assert main([*call, "--labels", str(tmp_path / "names.txt")]) == 1
+    assert "1 labels for 10 scores" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "call",
+    [["bench"], ["inspect", "small", "--shape", "1,a"], ["convert", "a", "b", "--rename", "x"]],
+)
+def test_wrong_calls(call: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(call)
+    assert stop.value.code == 2
