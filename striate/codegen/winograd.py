@@ -116,12 +116,11 @@ def _step(
     v_slot, m_slot = _odd(channels * v_row, lanes), _odd(plan.panel_group * m_row, lanes)
     m_area = _up(prod(slots) * v_slot + slack)
     patch = m_area + _up(prod(slots) * m_slot + slack)
-    line_area = patch + _up(prod(slots) * lanes)
     lines = max(
-        scratch_vectors([(n, n) for n in slots]),
+        prod(slots) + scratch_vectors([(n, n) for n in slots]),
         scratch_vectors([(t.slots, t.outputs) for t in tiles]),
     )
-    scratch = line_area + _up(lines * lanes)
+    scratch = patch + _up(lines * lanes)
     words: dict[str, Word] = {
         "x": x,
         "y": y,
@@ -130,7 +129,6 @@ def _step(
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,
         "m_area": m_area,
-        "line_area": line_area,
         "patch": patch,
         "features": spec.out_features,
         "channel_blocks": channels,
@@ -143,8 +141,8 @@ def _step(
         "y_image": spec.out_features * prod(outs),
         "x_plane": lanes * prod(ins),
         "y_plane": lanes * prod(outs),
-        "v_slot": v_slot,
-        "v_row": v_row,
+        "x_slot": v_slot,
+        "x_row": v_row,
         "m_slot": m_slot,
         "m_row": m_row,
     }
@@ -153,10 +151,10 @@ def _step(
             f"long{j}": tile.long,
             f"tiles{j}": tile.count,
             f"blocks{j}": plan.blocks[j],
-            f"in{j}": axis.in_size,
+            f"x_size{j}": axis.in_size,
             f"x_step{j}": prod(ins[j + 1 :]),
+            f"x_shift{j}": axis.shift,
             f"y_step{j}": lanes * prod(outs[j + 1 :]),
-            f"shift{j}": axis.shift,
         }
     words |= {f"operand{i}": operand for i, operand in enumerate(operands)}
     return Step(kernel, arranged(kernel.words, words), (y,), kernel.name, spec.macs)

@@ -5,8 +5,7 @@
     y[t, k]     =  AT M AT'           through the epilogue
 
 V and M lie in scratch memory of the thread. U, the transformed weights, comes from a step of its
-own. An axis is cut into tiles that differ by at most one output, so no tile is ragged; the shorter
-ones lack the last slot, and tiles are ordered so that those of a slot stand together.
+own. An axis is cut into tiles that differ by at most one output, so no tile is ragged.
 
 Each product is a sum over channels in order, whatever the block, so an image is the same in any
 batch. Where a result is not finite, the tile is computed again from the definition: padding meets
@@ -15,7 +14,7 @@ no infinite weight, and a NaN reaches those outputs only that see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -26,15 +25,25 @@ from striate.codegen.emitter import F32, Emitter, Index, Value, storage, vector
 from striate.codegen.epilogue import Epilogue, Operands, store_lanes
 from striate.codegen.separable import Line, nest, separable
 from striate.codegen.winograd_algebra import Algorithm, winograd
+from striate.codegen.winograd_tiles import (
+    BOX_AXIS_WORDS,
+    BOX_WORDS,
+    SOURCE_AXIS_WORDS,
+    SOURCE_WORDS,
+    Box,
+    Shape,
+    Tile,
+    TileTransform,
+    Tiling,
+    slot_number,
+)
 from striate.codegen.words import Words
 from striate.dtype import DType, float32
 
 _BASE = (
-    "x y u w scratch scratch_each m_area line_area patch features channel_blocks panels "
-    "panel_group panel_groups images image_blocks x_image y_image x_plane y_plane v_slot v_row "
-    "m_slot m_row"
+    "x y u w scratch scratch_each m_area patch features channel_blocks panels panel_group "
+    "panel_groups y_image y_plane x_slot x_row m_slot m_row"
 )
-_AXIS = "long tiles blocks in x_step y_step shift"
 
 
 @dataclass(frozen=True)
@@ -72,43 +81,22 @@ class WinogradKernel:
     def words(self) -> tuple[str, ...]:
         """What the words are."""
         operands = self.epilogue.kinds if self.epilogue else ()
+        per_axis = (
+            *BOX_AXIS_WORDS,
+            *(f"x_{name}" for name in SOURCE_AXIS_WORDS),
+            "y_step",
+        )
         return (
             *_BASE.split(),
-            *(f"{name}{j}" for j in range(len(self.taps)) for name in _AXIS.split()),
+            *BOX_WORDS,
+            *(f"x_{name}" for name in SOURCE_WORDS),
+            *(f"{name}{j}" for j in range(len(self.taps)) for name in per_axis),
             *(f"operand{i}" for i in range(len(operands))),
         )
 
     def emit(self, e: Emitter) -> None:
         """The whole kernel."""
         Winograd(e, self).emit()
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """The tiles of a block.
-
-    Attributes:
-        image, images: the first and how many.
-        firsts, long, short: per axis, the first tile, how many are long, how many short.
-    """
-
-    image: Value
-    images: Value
-    firsts: list[Value]
-    long: list[Value]
-    short: list[Value]
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One tile: its number in the block, its image; per axis the first output, and whether it is
-    short.
-    """
-
-    number: Value
-    image: Value
-    starts: list[Value]
-    short: list[Value]
 
 
 class Winograd:
@@ -118,258 +106,77 @@ class Winograd:
         self.e, self.k, self.n = e, kernel, Words(e, kernel.words)
         self.lanes = e.target.lanes(32)
         self.wide = vector(F32, self.lanes)
-        self.rank = len(kernel.taps)
-        self.sizes = [a.products for a in kernel.algorithms]
-        self.slots = prod(self.sizes)
+        self.algorithms = kernel.algorithms
+        self.slots = [a.products for a in self.algorithms]
         self.width = kernel.nr * self.lanes
-        self.shorts = [j for j in range(self.rank) if kernel.short[j]]
         self.y_dtype: DType = kernel.epilogue.result if kernel.epilogue else float32
         self.operands: Operands | None = None
         if kernel.epilogue:
             pointers = [self.n.pointer(f"operand{i}") for i in range(len(kernel.epilogue.kinds))]
             self.operands = Operands(e, kernel.epilogue, pointers)
-        self.v = e.at(
-            self.n.pointer("scratch"), e.mul(e.thread, self.n.number("scratch_each")), F32
-        )
+        each = e.mul(e.thread, self.n.number("scratch_each"))
+        self.v = e.at(self.n.pointer("scratch"), each, F32)
         self.m = e.at(self.v, self.n.number("m_area"), F32)
-        self.line_area = e.at(self.v, self.n.number("line_area"), F32)
-
-    # ---- blocks and tiles --------------------------------------------------------------
+        self.patch = e.at(self.v, self.n.number("patch"), F32)
+        self.tiling = Tiling(e, self.n, kernel.outputs, kernel.short)
+        shapes = [
+            Shape(a.inputs(), a.inputs(True) if s else None)
+            for a, s in zip(self.algorithms, kernel.short, strict=True)
+        ]
+        self.x = TileTransform(e, self.n, "x", shapes, self.v, self.patch)
 
     def emit(self) -> None:
         """Share (block, group of panels) among threads; transform the tiles of a block once."""
         e, n = self.e, self.n
         groups = n.number("panel_groups")
-        blocks = n.number("image_blocks")
-        for j in range(self.rank):
-            blocks = e.mul(blocks, n.number(f"blocks{j}"))
-        first, last = e.share(e.mul(blocks, groups))
+        first, last = e.share(e.mul(self.tiling.blocks(), groups))
 
         def block(b: Value) -> None:
-            box = self.box(b)
+            box = self.tiling.box(b)
             begin = e.larger(0, e.b.sub(first, e.mul(b, groups)))
             end = e.smaller(groups, e.b.sub(last, e.mul(b, groups)))
             e.each(
                 0,
                 n.number("channel_blocks"),
-                lambda c: self.each_tile(box, lambda tile: self.transform(c, tile)),
+                lambda c: self.tiling.each(box, lambda tile: self.x.block(c, tile, c)),
             )
 
             def group(g: Value) -> None:
                 start = e.mul(g, n.number("panel_group"))
                 stop = e.smaller(e.add(start, n.number("panel_group")), n.number("panels"))
                 self.products(box, start, stop)
-                e.each(
-                    start,
-                    stop,
-                    lambda p: self.each_tile(
-                        box, lambda tile: self.results(tile, p, e.b.sub(p, start))
-                    ),
-                )
+
+                def panel(p: Value) -> None:
+                    row = e.b.sub(p, start)
+                    self.tiling.each(box, lambda tile: self.results(tile, p, row))
+
+                e.each(start, stop, panel)
 
             e.each(begin, end, group)
 
-        e.each(
-            e.b.udiv(first, groups),
-            e.b.udiv(e.add(last, e.b.sub(groups, e.index(1))), groups),
-            block,
-        )
-
-    def box(self, b: Value) -> Box:
-        """The tiles of block b."""
-        e, n = self.e, self.n
-
-        def part(size: Value, parts: Value) -> tuple[Value, Value]:
-            nonlocal b
-            i, b = e.b.urem(b, parts), e.b.udiv(b, parts)
-            start = e.b.udiv(e.mul(i, size), parts)
-            return start, e.b.udiv(e.mul(e.add(i, 1), size), parts)
-
-        firsts, long, short = [], [], []
-        for j in reversed(range(self.rank)):
-            start, stop = part(n.number(f"tiles{j}"), n.number(f"blocks{j}"))
-            middle = stop
-            if self.k.short[j]:
-                middle = e.larger(e.smaller(n.number(f"long{j}"), stop), start)
-            firsts.append(start)
-            long.append(e.b.sub(middle, start))
-            short.append(e.b.sub(stop, middle))
-        image, end = part(n.number("images"), n.number("image_blocks"))
-        return Box(image, e.b.sub(end, image), firsts[::-1], long[::-1], short[::-1])
-
-    def classes(self) -> list[dict[int, int]]:
-        """{axis: 1 if short} of each class of tiles, in order: a Gray code, in which the tiles that
-        are long along an axis stand together (if at most two axes have short tiles).
-        """
-        count = 1 << len(self.shorts)
-        codes = [(i ^ (i >> 1)) for i in ((k - 1) % count for k in range(count))]
-        return [{j: code >> bit & 1 for bit, j in enumerate(self.shorts)} for code in codes]
-
-    def each_tile(self, box: Box, body: Callable[[Tile], object]) -> None:
-        """Visit the tiles of a block in order."""
-        e, n = self.e, self.n
-        count = 1 << len(self.shorts)
-
-        def one_class(k: Value, carried: list[Value]) -> list[Value]:
-            i = e.b.urem(e.add(k, count - 1), e.index(count))
-            code = e.b.xor(i, e.b.lshr(i, e.index(1)))
-            flags, starts, counts = [], [], []
-            for j in range(self.rank):
-                flag, first, size = e.index(0), box.firsts[j], box.long[j]
-                if j in self.shorts:
-                    bit = e.b.lshr(code, e.index(self.shorts.index(j)))
-                    flag = e.b.and_(bit, e.index(1))
-                    is_short = e.b.icmp_unsigned("!=", flag, e.index(0))
-                    first = e.b.select(is_short, e.add(first, size), first)
-                    size = e.b.select(is_short, box.short[j], size)
-                flags.append(e.b.icmp_unsigned("!=", flag, e.index(0)))
-                starts.append(first)
-                counts.append(size)
-
-            def tile(where: list[Index], carried: list[Value]) -> list[Value]:
-                image, *places = where
-                outs = []
-                for j, place in enumerate(places):
-                    i = e.add(starts[j], place)
-                    o = e.mul(i, self.k.outputs[j])
-                    if self.k.short[j]:
-                        o = e.b.sub(o, e.larger(0, e.b.sub(i, n.number(f"long{j}"))))
-                    outs.append(o)
-                body(Tile(carried[0], e.add(box.image, image), outs, flags))
-                return [e.add(carried[0], 1)]
-
-            return nest(e, [box.images, *counts], carried, tile)
-
-        e.loop(0, count, 1, [e.index(0)], one_class)
-
-    def ranges(self, box: Box) -> list[tuple[Value, Value]]:
-        """(first, last + 1) tile for each set of short axes whose last slot is wanted, the sets as
-        bits.
-        """
-        e, classes = self.e, self.classes()
-        ends = [e.index(0)]
-        for one in classes:
-            size = box.images
-            for j in range(self.rank):
-                size = e.mul(size, box.short[j] if one.get(j) else box.long[j])
-            ends.append(e.add(ends[-1], size))
-        found = []
-        for bits in range(1 << len(self.shorts)):
-            asked = [j for bit, j in enumerate(self.shorts) if bits >> bit & 1]
-            have = [i for i, one in enumerate(classes) if not any(one[j] for j in asked)]
-            found.append((ends[have[0]], ends[have[-1] + 1]))
-        return found
-
-    # ---- x to V ------------------------------------------------------------------------
-
-    def extents(self, tile: Tile) -> list[Value]:
-        """Inputs of a tile along each axis, which are also its slots."""
-        e = self.e
-        return [
-            e.b.select(tile.short[j], e.index(size - 1), e.index(size))
-            for j, size in enumerate(self.sizes)
-        ]
-
-    def transform(self, c: Value, tile: Tile) -> None:
-        """Block c of channels of one tile."""
-        e, n = self.e, self.n
-        extents = self.extents(tile)
-        starts = [e.add(o, n.number(f"shift{j}")) for j, o in enumerate(tile.starts)]
-        inside = e.b.icmp_unsigned("==", e.index(0), e.index(0))
-        offset = e.add(e.mul(tile.image, n.number("x_image")), e.mul(c, n.number("x_plane")))
-        steps = [n.number(f"x_step{j}") for j in range(self.rank)]
-        for j, start in enumerate(starts):
-            room = e.b.sub(n.number(f"in{j}"), extents[j])
-            fits = e.b.and_(
-                e.b.icmp_signed(">=", start, e.index(0)), e.b.icmp_signed("<=", start, room)
-            )
-            inside = e.b.and_(inside, fits)
-            offset = e.add(offset, e.mul(e.mul(start, steps[j]), self.lanes))
-        x = e.at(n.pointer("x"), offset, F32)
-        patch = e.at(self.v, n.number("patch"), F32)
-        pitches = [e.index(prod(self.sizes[j + 1 :])) for j in range(self.rank)]
-
-        def copied() -> list[Value]:
-            def one(where: list[Index], _: list[Value]) -> list[Value]:
-                seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
-                for j, i in enumerate(where):
-                    at = e.add(starts[j], i)
-                    seen = e.b.and_(seen, e.b.icmp_unsigned("<", at, n.number(f"in{j}")))
-                place = e.add(0, *(e.mul(i, s) for i, s in zip(where, steps, strict=True)))
-                value = e.choose(
-                    seen,
-                    lambda: [self.load(e.at(x, place, self.wide))],
-                    lambda: [e.const(self.wide, 0)],
-                )[0]
-                to = e.add(0, *(e.mul(i, p) for i, p in zip(where, pitches, strict=True)))
-                self.store(value, e.at(patch, to, self.wide))
-                return []
-
-            nest(e, extents, (), one)
-            return [patch, *pitches]
-
-        source, *found = e.choose(inside, lambda: [x, *steps], copied)
-        target = e.at(
-            self.v, e.add(e.mul(c, n.number("v_row")), e.mul(tile.number, self.lanes)), F32
-        )
-        lines = self.lines(tile, lambda a, short: a.inputs(short))
-
-        def put(where: list[Index], values: list[Value], _: list[Value]) -> list[Value]:
-            for i, value in enumerate(values):
-                slot = e.mul(self.slot([*where, i]), n.number("v_slot"))
-                self.store(value, e.at(target, slot, F32))
-            return []
-
-        separable(e, lines, source, found, self.line_area, self.wide, put)
-
-    def lines(self, tile: Tile, matrix: Callable[[Algorithm, bool], object]) -> list[Line]:
-        """The matrix of each axis."""
-        return [
-            Line(
-                matrix(a, False),  # type: ignore[arg-type]
-                matrix(a, True) if self.k.short[j] else None,  # type: ignore[arg-type]
-                tile.short[j],
-            )
-            for j, a in enumerate(self.k.algorithms)
-        ]
-
-    def slot(self, where: Sequence[Index]) -> Value:
-        """The number of a slot."""
-        e = self.e
-        return e.add(0, *(e.mul(i, prod(self.sizes[j + 1 :])) for j, i in enumerate(where)))
+        stop = e.b.udiv(e.add(last, e.b.sub(groups, e.index(1))), groups)
+        e.each(e.b.udiv(first, groups), stop, block)
 
     def load(self, p: Value) -> Value:
         """A vector at an address that is a multiple of its size."""
         return self.e.load(p, self.wide, self.e.target.vector_bytes)
-
-    def store(self, value: Value, p: Value) -> None:
-        """Write a vector to such an address."""
-        self.e.store(value, p, self.e.target.vector_bytes)
 
     # ---- V to M ------------------------------------------------------------------------
 
     def products(self, box: Box, start: Value, stop: Value) -> None:
         """All slots of the panels start <= p < stop."""
         e, n, k = self.e, self.n, self.k
-        ranges = self.ranges(box)
+        ranges = self.tiling.ranges(box)
         chunk = e.mul(n.number("channel_blocks"), self.lanes * self.width)
 
         def slot(where: list[Index], _: list[Value]) -> list[Value]:
-            s = self.slot(where)
-            options = ranges
-            for j in reversed(self.shorts):
-                last = e.b.icmp_signed("==", where[j], e.index(self.sizes[j] - 1))
-                half = len(options) // 2
-                options = [
-                    (e.b.select(last, b[0], a[0]), e.b.select(last, b[1], a[1]))
-                    for a, b in zip(options[:half], options[half:], strict=True)
-                ]
-            ((first, end),) = options
-            v = e.at(self.v, e.mul(s, n.number("v_slot")), F32)
+            s = slot_number(e, self.slots, where)
+            first, end = self.tiling.with_slot(ranges, where, self.slots)
+            v = e.at(self.v, e.mul(s, n.number("x_slot")), F32)
             m = e.at(self.m, e.mul(s, n.number("m_slot")), F32)
 
             def panel(p: Value) -> None:
-                at = e.add(e.mul(p, self.slots), s)
+                at = e.add(e.mul(p, prod(self.slots)), s)
                 u = e.at(n.pointer("u"), e.mul(at, chunk), F32)
                 to = e.at(m, e.mul(e.b.sub(p, start), n.number("m_row")), F32)
 
@@ -378,19 +185,19 @@ class Winograd:
                     sums = self.sums(e.at(v, e.mul(q, self.lanes), F32), u)
                     target = e.at(to, e.mul(q, self.width), F32)
                     for i, value in enumerate(sums):
-                        self.store(value, e.at(target, i * self.lanes, F32))
+                        e.store(value, e.at(target, i, self.wide), e.target.vector_bytes)
 
                 e.each(first, end, tiles, k.mr)
 
             e.each(start, stop, panel)
             return []
 
-        nest(e, [e.index(s) for s in self.sizes], (), slot)
+        nest(e, [e.index(s) for s in self.slots], (), slot)
 
     def sums(self, v: Value, u: Value) -> list[Value]:
         """The micro-kernel: [MR * NR] sums over channels."""
         e, k, n = self.e, self.k, self.n
-        row = n.number("v_row")
+        row = n.number("x_row")
 
         def block(_: Value, carried: list[Value]) -> list[Value]:
             v, u, *acc = carried
@@ -437,7 +244,7 @@ class Winograd:
         )
         fixed = self.operands.at_channel(feature, self.lanes, None) if self.operands else []
         vectors = e.b.udiv(n.number("m_slot"), e.index(self.lanes))
-        steps = [e.mul(vectors, prod(self.sizes[i + 1 :])) for i in range(self.rank)]
+        steps = [e.mul(vectors, prod(self.slots[i + 1 :])) for i in range(len(self.slots))]
 
         def put(where: list[Index], values: list[Value], carried: list[Value]) -> list[Value]:
             (bad,) = carried
@@ -446,9 +253,12 @@ class Winograd:
                 self.write(value, self.place(first, [*where, i]), fixed)
             return [bad]
 
-        lines = self.lines(tile, lambda a, short: a.results(short))
+        lines = [
+            Line(a.results(), a.results(True) if s else None, flag)
+            for a, s, flag in zip(self.algorithms, self.k.short, tile.short, strict=True)
+        ]
         zero = e.const(self.wide, 0)
-        (bad,) = separable(e, lines, source, steps, self.line_area, self.wide, put, [zero])
+        (bad,) = separable(e, lines, source, steps, self.patch, self.wide, put, [zero])
         lost = e.b.bitcast(e.b.fcmp_unordered("uno", bad, bad), ir.IntType(self.lanes))
         with e.when(e.b.icmp_unsigned("!=", lost, ir.Constant(lost.type, 0))):
             self.exact(tile, p, j, first, fixed)
@@ -478,39 +288,38 @@ class Winograd:
         taps = prod(k.taps)
         panel = e.mul(e.mul(p, n.number("channel_blocks")), taps * self.lanes * self.width)
         w = e.at(n.pointer("w"), e.add(panel, e.mul(j, self.lanes)), F32)
+        image = e.mul(tile.image, n.number("x_image"))
 
         def output(where: list[Index], _: list[Value]) -> list[Value]:
             ins = [
-                e.add(tile.starts[i], place, n.number(f"shift{i}")) for i, place in enumerate(where)
+                e.add(tile.starts[i], place, n.number(f"x_shift{i}"))
+                for i, place in enumerate(where)
             ]
 
             def tap(at: list[Index], carried: list[Value]) -> list[Value]:
                 c, *tap = at
-                number = e.add(0, *(e.mul(t, prod(k.taps[i + 1 :])) for i, t in enumerate(tap)))
                 places = [e.add(o, t) for o, t in zip(ins, tap, strict=True)]
                 seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
-                offset = e.add(
-                    e.mul(tile.image, n.number("x_image")), e.mul(c, n.number("x_plane"))
-                )
+                offset = e.add(image, e.mul(c, n.number("x_plane")))
                 for i, place in enumerate(places):
-                    seen = e.b.and_(seen, e.b.icmp_unsigned("<", place, n.number(f"in{i}")))
+                    seen = e.b.and_(seen, e.b.icmp_unsigned("<", place, n.number(f"x_size{i}")))
                     step = e.mul(n.number(f"x_step{i}"), self.lanes)
                     offset = e.add(offset, e.mul(place, step))
-                block = e.mul(e.add(e.mul(c, taps), number), self.lanes * self.width)
+                block = e.add(e.mul(c, taps), slot_number(e, k.taps, tap))
 
                 def add() -> list[Value]:
                     (acc,) = carried
+                    rows = e.at(w, e.mul(block, self.lanes * self.width), F32)
                     for i in range(self.lanes):
                         one = e.load(e.at(n.pointer("x"), e.add(offset, i), F32), F32)
-                        row = self.load(e.at(w, e.add(block, i * self.width), F32))
+                        row = self.load(e.at(rows, i * self.width, F32))
                         acc = e.muladd(e.splat(one, self.lanes), row, acc)
                     return [acc]
 
                 return e.choose(seen, add, lambda: carried)
 
-            zero = e.const(self.wide, 0)
             outer = [n.number("channel_blocks"), *map(e.index, k.taps)]
-            (acc,) = nest(e, outer, [zero], tap)
+            (acc,) = nest(e, outer, [e.const(self.wide, 0)], tap)
             self.write(acc, self.place(first, where), fixed)
             return []
 
