@@ -18,6 +18,11 @@ from striate.codegen.pool import argmax_pool, max_pool, max_pool_gradient
 from striate.codegen.random import random_uniform
 from striate.codegen.weight_gradient import weight_gradient, weight_gradient_supports
 from striate.codegen.winograd import winograd_conv
+from striate.codegen.winograd_gradient import (
+    gradient_plan,
+    winograd_gradient,
+    winograd_gradient_supports,
+)
 from striate.codegen.winograd_plan import algorithm
 from striate.config import settings
 from striate.ir.graph import Node
@@ -155,7 +160,11 @@ def _blocked_weight_gradient(c: Context, n: Node, out: Buffer) -> None:
     x, g = n.inputs
     spec, xb, gb = n.attrs.spec, n.attrs.x_block, n.attrs.y_block
     dtype, to = n.type.dtype, View(out, 0, dense_strides(n.shape))
-    if weight_gradient_supports(c.target, spec, dtype, xb, gb):
+    if winograd_gradient_supports(c.target, spec, dtype, xb, gb):
+        plan = gradient_plan(c.target, spec, settings().precision)
+        assert plan is not None
+        c.add(winograd_gradient(c.target, spec, plan, c.dense(x), c.dense(g), to))
+    elif weight_gradient_supports(c.target, spec, dtype, xb, gb):
         c.add(weight_gradient(c.target, spec, dtype, c.dense(x), xb, c.dense(g), gb, to))
     else:
         c.add(grouped_weight_gradient(c.target, spec, dtype, c.dense(x), xb, c.dense(g), gb, to))

@@ -53,6 +53,10 @@ class Algorithm:
         """F(m - 1, r) without the last point if `short`, else the algorithm itself."""
         return Algorithm(self.outputs - 1, self.taps, self.points[:-1]) if short else self
 
+    def shorter(self) -> Algorithm:
+        """F(m, r - 1) without the last point: AT is the same but for the last column."""
+        return Algorithm(self.outputs, self.taps - 1, self.points[:-1])
+
     def weights(self) -> Matrix:
         """G [n][r]"""
         if self.plain:

@@ -152,7 +152,8 @@ def _direct(target: Target, spec: ConvSpec) -> float:
     return 0.54 * macs * spec.in_features * spec.out_features / target.lanes(32) + 0.6 * far
 
 
-def _axes(spec: ConvSpec) -> tuple[Axis, ...] | None:
+def dense_axes(spec: ConvSpec) -> tuple[Axis, ...] | None:
+    """The axes of a convolution of stride 1; None if one has a stride or dilation."""
     found = [Axis.of(t) for t in spec.windows]
     return None if None in found else tuple(a for a in found if a is not None)
 
@@ -167,7 +168,7 @@ def algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, ..
 
 @lru_cache(maxsize=1024)
 def _algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, ...] | None:
-    axes = _axes(spec)
+    axes = dense_axes(spec)
     if axes is None or not axes:
         return None
     options: list[list[Tiles]] = []
@@ -208,7 +209,7 @@ def winograd_supports(
 # ---- the schedule --------------------------------------------------------------------------
 
 
-def _cuts(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def cuts(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Into how many parts each axis, the images first, may be cut: the inner ones are whole, the
     outer ones single, one between them is cut anywhere.
     """
@@ -217,7 +218,7 @@ def _cuts(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             yield (*counts[:a], parts, *(1 for _ in counts[a + 1 :]))
 
 
-def _groups(tiles: tuple[Tiles, ...], images: int, parts: tuple[int, ...], mr: int) -> int:
+def register_groups(tiles: tuple[Tiles, ...], images: int, parts: tuple[int, ...], mr: int) -> int:
     """Register tiles of all slots of the largest block."""
     total = 0
     sizes = [-(-t.count // p) for t, p in zip(tiles, parts, strict=True)]
@@ -234,7 +235,7 @@ def _groups(tiles: tuple[Tiles, ...], images: int, parts: tuple[int, ...], mr: i
 @lru_cache(maxsize=1024)
 def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> Plan:
     """The cheapest schedule."""
-    axes = _axes(spec)
+    axes = dense_axes(spec)
     assert axes is not None
     lanes = target.lanes(32)
     channels, vectors = spec.in_features // lanes, spec.out_features // lanes
@@ -243,7 +244,7 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
     counts = (spec.batch, *(t.count for t in tiles))
     weights = slots * spec.in_features * spec.out_features * 4
     best: tuple[float, Plan] | None = None
-    for parts in _cuts(counts):
+    for parts in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, parts, strict=True))
         block = images * prod(sizes)
         v = slots * block * spec.in_features * 4
@@ -254,7 +255,7 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
             if mr > block or nr > vectors or (mr * nr < 6 and mr < block):
                 continue
             panels = -(-vectors // nr)
-            tile_groups = _groups(tiles, images, parts[1:], mr)
+            tile_groups = register_groups(tiles, images, parts[1:], mr)
             per_panel = tile_groups * (spec.in_features * cycles + 1.5 * mr * nr + 20)
             per_panel += block * nr * y
             for group in sorted({-(-panels // n) for n in (1, 2, 4, 8, panels)}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -17,6 +18,11 @@ from striate.codegen.machine import host_target, named_target
 from striate.codegen.pointwise import Instruction
 from striate.codegen.winograd import winograd_conv
 from striate.codegen.winograd_algebra import longest, winograd
+from striate.codegen.winograd_gradient import (
+    _schedule,
+    gradient_plan,
+    winograd_gradient,
+)
 from striate.codegen.winograd_plan import AMPLIFICATION, Axis, Tiles, algorithm
 from striate.dtype import float32
 from striate.ops.conv import CONV, ConvSpec
@@ -207,3 +213,111 @@ def test_the_choice_follows_the_precision() -> None:
     assert outputs == {"highest": 2, "high": 4, "fast": 6}
     strided = Window.of(56, 3, stride=2, padding=(1, 1))
     assert algorithm(target, ConvSpec(1, 1, 64, 64, (strided, strided)), "fast") is None
+
+
+# ---- weight gradients ----------------------------------------------------------------------
+
+
+class Gradient(Case):
+    """The weight gradient of a convolution, by the algorithms of at most `most` outputs."""
+
+    def __init__(self, spec: ConvSpec, most: Sequence[int], target: Target, seed: int = 0) -> None:
+        super().__init__(spec, most, target, seed)
+        rng = np.random.default_rng(seed + 1)
+        self.g = rng.standard_normal(spec.out_shape).astype(np.float32)
+
+    def run(self, order: Sequence[int] = (), parts: int | None = None) -> Array:  # type: ignore[override]
+        """dw: [1, K, C, *W], laid out as if it had been transposed by `order`."""
+        arrays = [self.blocked(a) for a in (self.x, self.g)]
+        buffers = bx, bg = [Buffer(a.nbytes) for a in arrays]
+        shape = self.spec.rhs_shape
+        order = order or range(len(shape))
+        moved = tuple(shape[a] for a in order)
+        strides = np.empty(moved, np.float32).transpose(np.argsort(order)).strides
+        dw = Buffer(4 * prod(shape))
+        plan = _schedule(self.target, self.spec, self.tiles)[1]
+        if parts is not None:
+            plan = replace(plan, parts=parts, image_blocks=self.spec.batch)
+        steps = winograd_gradient(
+            self.target, self.spec, plan, bx, bg, View(dw, 0, tuple(s // 4 for s in strides))
+        )
+        made = {b: ((b.nbytes,), np.dtype(np.uint8)) for s in steps for b in s.writes}
+        made[dw] = (moved, np.dtype(np.float32))
+        given = {b: copy_of(a) for b, a in zip(buffers, arrays, strict=True)}
+        out = run_everywhere(steps, given, made, self.target)[dw]
+        return out.transpose(np.argsort(order))
+
+    def expected(self, of: Callable[[Array], Array] = lambda a: a) -> Array:
+        x, g = (of(a.astype(np.float64)) for a in (self.x, self.g))
+        with np.errstate(invalid="ignore"):
+            dw = CONV.reference(self.spec.rhs_adjoint(), x.swapaxes(0, 2), np.moveaxis(g, 0, 2))
+        return np.moveaxis(dw, 0, 2)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("flipped", [False, True], ids=["forward", "adjoint"])
+@pytest.mark.parametrize(
+    ("sizes", "taps", "most"),
+    [
+        ((8, 7), (3, 3), (4, 4)),
+        ((11,), (5,), (4,)),
+        ((6, 5), (1, 3), (1, 4)),
+        ((3, 5, 4), (3, 3, 3), (2, 4, 2)),
+    ],
+    ids=str,
+)
+def test_any_gradient(
+    target: Target,
+    flipped: bool,
+    sizes: tuple[int, ...],
+    taps: tuple[int, ...],
+    most: tuple[int, ...],
+) -> None:
+    spec = spec_of(target, sizes, taps, (2, 2))
+    if flipped:
+        spec = spec.lhs_adjoint()
+    case = Gradient(spec, most, target)
+    lost = prod(winograd(t.taps, t.outputs).amplification for t in case.tiles)
+    assert case.loss(case.run()) < 4 * lost
+
+
+def test_a_gradient_in_parts_and_in_any_order() -> None:
+    target = host_target()
+    case = Gradient(spec_of(target, (9, 8), (3, 3), (1, 3)), (4, 4), target)
+    plain = case.run(parts=1)
+    assert case.loss(case.run(parts=2)) < 64
+    np.testing.assert_array_equal(case.run(order=(2, 4, 0, 3, 1), parts=1), plain)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
+def test_a_gradient_that_is_not_finite(value: float) -> None:
+    """Padding meets no infinite number: taps that see a border from there stay finite."""
+    target = host_target()
+    case = Gradient(spec_of(target, (9, 8), (3, 3), (1, 1)), (4, 4), target)
+    case.g[0, 0, 3, 0, 0] = value
+    dw, want = case.run(), case.expected()
+    with np.errstate(over="ignore"):
+        want = want.astype(np.float32)
+    assert np.isfinite(want).any()
+    np.testing.assert_array_equal(np.isnan(dw), np.isnan(want))
+    np.testing.assert_array_equal(np.isinf(dw), np.isinf(want))
+    finite = np.isfinite(want)
+    np.testing.assert_allclose(dw[finite], want[finite], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_each_precision_keeps_its_bound_in_gradients(precision: str) -> None:
+    target = host_target()
+    lanes = target.lanes(32)
+    spec = replace(spec_of(target, (14, 14), (3, 3), (1, 64 // lanes)), batch=4)
+    fits = [m for m in range(1, 8) if winograd(3, m).amplification ** 2 <= AMPLIFICATION[precision]]
+    case = Gradient(spec, (max(fits), max(fits)), target)
+    assert case.loss(case.run()) < BOUNDS[precision]
+
+
+def test_few_tiles_are_not_worth_a_gradient() -> None:
+    target = named_target("x86-64-v4")
+    window = Window.of(7, 3, padding=(1, 1))
+    spec = ConvSpec(16, 1, 512, 512, (window, window))
+    assert gradient_plan(target, spec, "high") is not None
+    assert gradient_plan(target, replace(spec, batch=1), "high") is None
