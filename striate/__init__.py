@@ -212,6 +212,7 @@ if TYPE_CHECKING:
         data as data,
         models as models,
         nn as nn,
+        onnx as onnx,
         optim as optim,
         tools as tools,
         train as train,
@@ -226,7 +227,7 @@ __version__ = "0.1.0"
 bool = bool_
 newaxis = None
 
-_LIBRARIES = ("data", "models", "nn", "optim", "tools", "train", "viz", "weights")
+_LIBRARIES = ("data", "models", "nn", "onnx", "optim", "tools", "train", "viz", "weights")
 _FUNCTIONS = {
     "fit": "train",
     "train_step": "train",

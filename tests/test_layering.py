@@ -54,6 +54,7 @@ OPTIONAL = {
     "rich",
     "safetensors",
     "onnx",
+    "google",  # protobuf, which comes with onnx
     "onnxruntime",
     "torch",
     "torchvision",

@@ -1,0 +1,210 @@
+"""A walk over a graph of ONNX that makes arrays, and what must be known before it.
+
+Values of constants and shapes are *static*: arithmetic on them is done at once, by the NumPy
+references of the ops, so that shapes computed from shapes are numbers when they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from striate.core.array import Array
+from striate.ir.graph import Graph as Program, constant
+from striate.onnx.model import Graph, Model, ModelError, Node
+from striate.onnx.operators import OPERATORS
+from striate.onnx.registry import Call, named
+from striate.transform.interpret import interpret
+
+FOLDED = 1 << 20  # the most elements of a static value that is computed at once
+DEPTH = 64  # of graphs in graphs, and functions in functions
+
+
+# ---- what a model needs --------------------------------------------------------------------
+
+
+def check_operators(model: Model) -> None:
+    """Every operator is there, and gets a number of inputs that it takes.
+
+    Raises:
+        ModelError: operators are missing; the message lists all of them with their nodes.
+    """
+    missing: dict[str, list[str]] = {}
+    bodies = [model.graph.walk()]
+    bodies += [Graph("", (), (), f.nodes).walk() for f in model.functions.values()]
+    for node in (node for body in bodies for node in body):
+        key = (node.domain, node.op_type)
+        if key in OPERATORS:
+            _check_inputs(node)
+        elif key not in model.functions:
+            missing.setdefault(node.kind, []).append(node.name or ", ".join(node.outputs))
+    if missing:
+        lines = [
+            f"{kind}: {', '.join(map(repr, names))}" for kind, names in sorted(missing.items())
+        ]
+        raise ModelError(
+            f"onnx: striate does not run {len(missing)} of the model's operators (operator: its "
+            "nodes):\n  " + "\n  ".join(lines)
+        )
+
+
+def _check_inputs(node: Node) -> None:
+    rule = OPERATORS[node.domain, node.op_type]
+    given = len(node.inputs)
+    if not rule.least <= given <= rule.most:
+        wanted = f"{rule.least}" if rule.least == rule.most else f"{rule.least} to {rule.most}"
+        raise ModelError(f"onnx: {node.title} has {given} inputs; the operator takes {wanted}")
+    if "" in node.inputs[: rule.least]:
+        raise ModelError(f"onnx: {node.title}: input {node.inputs.index('')} may not be left out")
+
+
+def needed_values(model: Model, graph: Graph, wanted: Iterable[str] = ()) -> set[str]:
+    """The names in a graph whose values must be known when it is run: inputs that operators declare
+    as known, `wanted`, and all that these are computed from.
+    """
+    names = set(wanted)
+    for node in reversed(graph.nodes):
+        rule = OPERATORS.get((node.domain, node.op_type))
+        read = any(name in names for name in node.outputs if name)
+        inner: set[str] = set()
+        if rule is None:
+            function = model.functions[node.domain, node.op_type]
+            body = function.body(node.attributes)
+            formal = needed_values(model, body, body_outputs(body) if read else ())
+            pairs = zip(body.inputs, node.inputs, strict=False)
+            names.update(actual for v, actual in pairs if v.name in formal)
+            continue
+        for sub in node.subgraphs:
+            inner |= needed_values(model, sub, body_outputs(sub) if read else ())
+            read = read or any(v.name in inner for v in sub.inputs)
+        names |= inner
+        if read and not rule.shape_only:
+            names.update(node.inputs)
+        names.update(node.inputs[k] for k in rule.known if k < len(node.inputs))
+    return names - {""}
+
+
+def body_outputs(graph: Graph) -> list[str]:
+    """The names of a graph's outputs."""
+    return [v.name for v in graph.outputs]
+
+
+# ---- the walk ------------------------------------------------------------------------------
+
+
+class Scope:
+    """Names and their values while a graph is run.
+
+    Attributes:
+        values: by name; None is an input that is left out.
+        static: the names whose values depend on no data.
+    """
+
+    def __init__(self, outer: Scope | None = None) -> None:
+        self.values: dict[str, Array | None] = dict(outer.values) if outer else {}
+        self.static: set[str] = set(outer.static) if outer else set()
+        self.depth: int = outer.depth + 1 if outer else 0
+
+    def define(self, name: str, value: Array | None, static: bool) -> None:
+        """Give a name its value, hiding one from outside."""
+        self.values[name] = value
+        (self.static.add if static else self.static.discard)(name)
+
+
+class Runner:
+    """A model with a mode: runs its graphs."""
+
+    def __init__(self, model: Model, training: bool) -> None:
+        self.model = model
+        self.training = training
+
+    def run(self, graph: Graph, scope: Scope, opsets: Mapping[str, int]) -> list[Array]:
+        """The outputs of a graph, whose inputs and weights are defined in `scope`.
+
+        Raises:
+            ModelError: an output is left out, or graphs are nested too deep.
+            StriateError: a rule of an operator is broken; the message names the node.
+        """
+        if scope.depth > DEPTH:
+            raise ModelError(f"onnx: graphs and functions are nested more than {DEPTH} deep")
+        for name, value in graph.initializers.items():
+            if name not in scope.values:
+                scope.define(name, Array(constant(value)), True)
+        for node in graph.nodes:
+            with named(node):
+                self._node(node, scope, opsets)
+        return [self._result(graph, scope, name) for name in body_outputs(graph)]
+
+    @staticmethod
+    def _result(graph: Graph, scope: Scope, name: str) -> Array:
+        value = scope.values.get(name)
+        if value is None:
+            raise ModelError(f"onnx: graph {graph.name!r}: its output {name!r} has no value")
+        return value
+
+    def _node(self, node: Node, scope: Scope, opsets: Mapping[str, int]) -> None:
+        operands = [scope.values[name] if name else None for name in node.inputs]
+        rule = OPERATORS.get((node.domain, node.op_type))
+        static = all(name in scope.static for name in node.inputs if name)
+        if rule is None:
+            outputs: list[Any] = self._function(node, operands, scope)
+        else:
+            missing = [k for k in range(rule.least) if operands[k] is None]
+            if missing:
+                raise ModelError(f"its input {missing[0]} has no value")
+            call = Call(node, opsets.get(node.domain, 1), self.training, self._inner(scope, opsets))
+            result = rule.run(call, *operands)
+            outputs = list(result) if isinstance(result, tuple) else [result]
+            static = (static and not any(node.subgraphs)) or rule.shape_only
+        if len(outputs) < len(node.outputs):
+            raise ModelError(f"it names {len(node.outputs)} outputs; there are {len(outputs)}")
+        if static and all(x is None or x.node.data is not None for x in operands):
+            outputs = _folded(outputs)
+        for name, value in zip(node.outputs, outputs, strict=False):
+            if name:
+                scope.define(name, value, static)
+
+    def _inner(self, scope: Scope, opsets: Mapping[str, int]) -> Any:
+        """Runs a graph that sees the names of `scope`."""
+
+        def run(graph: Graph, *inputs: Array | None) -> list[Array]:
+            inside = Scope(scope)
+            if len(inputs) != len(graph.inputs):
+                raise ModelError(f"its graph takes {len(graph.inputs)} inputs, got {len(inputs)}")
+            for name in graph.initializers:
+                inside.values.pop(name, None)
+            for formal, value in zip(graph.inputs, inputs, strict=True):
+                inside.define(formal.name, value, is_known(value))
+            return self.run(graph, inside, opsets)
+
+        return run
+
+    def _function(self, node: Node, operands: list[Array | None], scope: Scope) -> list[Any]:
+        """A call of an operator that the model defines; inputs at the end may be left out."""
+        function = self.model.functions[node.domain, node.op_type]
+        inside = Scope()
+        inside.depth = scope.depth + 1
+        if len(operands) > len(function.inputs):
+            raise ModelError(f"it has {len(operands)} inputs; its body takes {function.inputs}")
+        for k, formal in enumerate(function.inputs):
+            value = operands[k] if k < len(operands) else None
+            inside.define(formal, value, value is None or node.inputs[k] in scope.static)
+        return list(self.run(function.body(node.attributes), inside, function.opsets))
+
+
+def is_known(value: Array | None) -> bool:
+    """Whether an input of an inner graph is left out, or a constant that shapes may depend on."""
+    if value is None:
+        return True
+    return value.node.data is not None and not value.dtype.is_floating
+
+
+def _folded(outputs: list[Any]) -> list[Any]:
+    """Results of static values, computed; large ones are left as they are."""
+    nodes = {x.node: None for x in outputs if x is not None and x.node.data is None}
+    small = [n for n in nodes if n.type.size <= FOLDED]
+    values = dict(zip(small, interpret(Program((), tuple(small)), []), strict=True))
+    return [
+        Array(constant(values[x.node])) if x is not None and x.node in values else x
+        for x in outputs
+    ]
