@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from striate.codegen.expression import Expression
-from striate.codegen.kernel import At, Buffer, Step, View, Word
+from striate.codegen.kernel import STREAM, At, Buffer, Step, View, Word
 from striate.codegen.loops import Access, Map
 from striate.codegen.pointwise import Instruction
 from striate.codegen.reduce_loops import Sum
@@ -112,6 +112,7 @@ def map_step(
         tuple(accesses[: len(inputs)]),
         expression,
         tuple(accesses[len(inputs) :]),
+        q in FIXED and _streams(prod(shape), q, outputs, strides[len(inputs) :]),
     )
     words = [*sizes, chunk_p, chunk_q]
     for o, access, s in zip(operands, accesses, strides, strict=True):
@@ -119,6 +120,18 @@ def map_step(
     writes = tuple(o.view.buffer for o in outputs)
     single = prod(shape) < SMALL
     return [Step(kernel, tuple(words), writes, label or kernel.name, single=single)]
+
+
+def _streams(
+    elements: int, q: int, outputs: Sequence[Operand], strides: Sequence[Sequence[int]]
+) -> bool:
+    """Whether outputs are so large that the caches forget them, and can be written past them."""
+    if elements * sum(o.dtype.itemsize for o in outputs) < STREAM:
+        return False
+    return all(
+        s[-1] == 1 and all(n % q == 0 for n in (o.view.offset, *s[:-1]))
+        for o, s in zip(outputs, strides, strict=True)
+    )
 
 
 def fill_step(shape: Sequence[int], output: Operand, value: float | int) -> list[Step]:

@@ -216,6 +216,11 @@ def _step(
         starts = [(b * plan.positions + t) * size for b in range(blocks) for t in taps]
         last = size
     entries = [start + c for start in starts for c in range(0, size, unit)]
+    aheads = (
+        [start + (plan.mr + i) * last for start in starts for i in range(size // unit)]
+        if plan.direct
+        else []
+    )
     masks = [t for _ in range(blocks) for t in taps for _ in range(0, size, unit)]
     mask = blocks * plan.positions * size
     scratch = 0 if plan.direct else _up((mask + padded * plan.positions) * computed.itemsize)
@@ -251,6 +256,7 @@ def _step(
         "entries": Table(tuple(entries)),
         "entry_count": len(entries),
         "mask_entries": Table(tuple(masks) if padded else ()),
+        "aheads": Table(tuple(aheads)),
         "y_run": Table(run),
         "groups": spec.groups,
         "features": spec.out_features,

@@ -39,7 +39,7 @@ from striate.codegen.words import Words
 from striate.dtype import DType
 
 _BASE = (
-    "x w y scratch scratch_each flags mask entries entry_count mask_entries y_run groups "
+    "x w y scratch scratch_each flags mask entries entry_count mask_entries aheads y_run groups "
     "features panels panel_size x_group x_block blocks subs block_pitch y_group y_block flag_count"
 )
 AHEAD = 4  # pixels of a register tile from which on there is time to fetch weights ahead
@@ -280,6 +280,8 @@ class Dense:
             for p in ahead:
                 e.prefetch(p, level=2)
             xs = e.at(x, e.load(e.at(entries, i, I64), I64), self.scalar)
+            if not k.packed:
+                self.next_pixels(x, i)
             for c in range(k.unit):
                 row = self.weight_row(w, c)
                 for m in range(k.mr):
@@ -295,6 +297,14 @@ class Dense:
         if looking:
             e.store(acc.pop(), self.ahead)
         return [acc[m * k.nr : (m + 1) * k.nr] for m in range(k.mr)]
+
+    def next_pixels(self, x: Value, i: Value) -> None:
+        """Fetch this entry's part of the next MR pixels of its block."""
+        e, k = self.e, self.k
+        place = e.load(e.at(self.n.pointer("aheads"), i, I64), I64)
+        per_block = k.block // k.unit
+        for m in range(0, k.mr, per_block):
+            e.prefetch(e.at(x, e.add(place, m * k.pixel), storage(k.dtype)))
 
     def weight_row(self, w: Value, c: int) -> list[Value]:
         """The NR vectors of weights of channel c of an entry."""

@@ -28,14 +28,21 @@ def load_element(
 
 
 def store_element(
-    e: Emitter, value: Value, p: Value, dtype: DType, mask: Value | None = None
+    e: Emitter,
+    value: Value,
+    p: Value,
+    dtype: DType,
+    mask: Value | None = None,
+    stream: bool = False,
 ) -> None:
     """Write a value (one element, or n lanes) to an address; with a mask, only where it is true.
 
     A bfloat16 is rounded to nearest even, which changes nothing if it is rounded already.
     """
     raw = e.narrow(value, dtype)
-    if mask is None:
+    if stream:
+        e.stream(raw, p)
+    elif mask is None:
         e.store(raw, p)
     elif lanes_of(value.type) == 1:
         with e.when(mask):

@@ -177,6 +177,17 @@ class Emitter:
         """Write a value to an address."""
         return self.b.store(value, p, align=align or size_of(scalar_of(value.type)))
 
+    def stream(self, value: Value, p: Value) -> None:
+        """Store past the caches, at a multiple of the size; `publish` makes it seen in order."""
+        align = lanes_of(value.type) * size_of(scalar_of(value.type))
+        self.b.store(value, p, align=align).set_metadata(
+            "nontemporal", self.module.add_metadata([ir.Constant(I32, 1)])
+        )
+
+    def publish(self) -> None:
+        """Whoever meets this thread later sees what it has streamed."""
+        self.b.fence("seq_cst")
+
     def splat(self, x: Value, lanes: int) -> Value:
         """A vector of `lanes` copies of a scalar."""
         if lanes == 1:

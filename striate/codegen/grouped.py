@@ -10,7 +10,7 @@ from math import prod
 from striate.codegen.boxes import Operand, address, copy_step, dense_strides, fill_step, sum_step
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.expression import Expression
-from striate.codegen.kernel import Buffer, Step, View, Word
+from striate.codegen.kernel import STREAM, Buffer, Step, View, Word
 from striate.codegen.lane_conv import LaneConv
 from striate.codegen.lane_weight_gradient import LaneWeightGradient
 from striate.codegen.phases import Dense
@@ -24,7 +24,6 @@ UNROLLED = 11  # taps of the last axis
 PHASES = 16
 PIECES = 32  # of a weight gradient: enough work for a team
 LONG = 1 << 13  # terms of a sum, above which it is made of parts
-STREAM = 1 << 23  # bytes of x and y from which on they are not kept in cache
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from striate.codegen.emitter import Emitter
 from striate.target import Target
 
 ALIGNMENT = 64  # bytes: every buffer and scratch region begins at a multiple
+STREAM = 8 << 20  # bytes of a value from which on the caches forget it before it is read again
 
 
 @runtime_checkable

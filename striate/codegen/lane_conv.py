@@ -213,8 +213,8 @@ class _LaneConv:
             e.each(low, high, line)
 
         e.each(e.b.udiv(first, lines), e.b.udiv(e.add(last, lines, -1), lines), block)
-        if self.kernel.stream:  # what is stored around the cache must be seen after the barrier
-            e.b.fence("seq_cst")
+        if self.kernel.stream:
+            e.publish()
 
     def _outer(self, levels: Levels, o: Value, x: Value, w: Value, y: Value) -> None:
         """Output o of the axis after those of `levels`, and all outputs of the axes after it."""
@@ -267,13 +267,12 @@ class _LaneConv:
             done = total
             if self.operands:
                 done = self.operands.apply(total, self.fixed, at, None)
-            stored = e.narrow(done, self.out)
+            stored, place = e.narrow(done, self.out), e.at(self.y, at, storage(self.out))
             whole = kernel.lanes == kernel.blocks[1]
-            size = kernel.lanes * self.out.itemsize if whole else self.out.itemsize
-            store = e.store(stored, e.at(self.y, at, storage(self.out)), size)
             if kernel.stream and whole:
-                one = ir.Constant(I32, 1)
-                store.set_metadata("nontemporal", e.module.add_metadata([one]))
+                e.stream(stored, place)
+            else:
+                e.store(stored, place, kernel.lanes * self.out.itemsize if whole else None)
 
     def _prefetch(self, levels: Levels, x: Value) -> None:
         """The lines of memory, AHEAD of this tile, that no tile above has brought."""

@@ -88,11 +88,11 @@ class Walk:
         assert mask is None, "strided lanes have a scalar tail"
         return gather(e, [load_element(e, self.moved(-1, i).base, dtype, 1) for i in range(lanes)])
 
-    def store(self, value: Value, mask: Value | None = None) -> None:
+    def store(self, value: Value, mask: Value | None = None, stream: bool = False) -> None:
         """Write a value here."""
         e, dtype, lanes = self.e, self.access.dtype, lanes_of(value.type)
         if lanes == 1 or self.access.steps[-1] == "1":
-            store_element(e, value, self.base, dtype, mask)
+            store_element(e, value, self.base, dtype, mask, stream)
             return
         assert mask is None, "strided lanes have a scalar tail"
         for i in range(lanes):
@@ -168,6 +168,7 @@ class Map:
         inputs: the arrays that are read, as the expression's arguments.
         expression: what is computed.
         outputs: the arrays that are written, as the expression's results.
+        stream: they go past the caches; every place of q = 0 is at a multiple of q's size.
     """
 
     outer: int
@@ -175,6 +176,7 @@ class Map:
     inputs: tuple[Access, ...]
     expression: Expression
     outputs: tuple[Access, ...]
+    stream: bool = False
 
     @property
     def name(self) -> str:
@@ -220,6 +222,8 @@ class Map:
                 self._rows(e, evaluation, walks, p0, p1, q0, q1)
 
         e.each(first, last, unit)
+        if self.stream:
+            e.publish()
 
     def _blocks(
         self, e: Emitter, evaluation: Evaluation, walks: list[Walk], p0: Value, p1: Value
@@ -236,7 +240,7 @@ class Map:
                 there = [w.moved(self.outer, p) for w in here]
                 evaluation.enter(ROW, there[:n], lanes)
                 for w, value in zip(there[n:], evaluation.results(lanes), strict=True):
-                    w.store(value)
+                    w.store(value, stream=self.stream)
 
             e.each(p0, p1, row)
 

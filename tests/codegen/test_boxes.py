@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from striate.codegen.boxes import Operand, dense_strides, fill_step, map_step, sum_step
 from striate.codegen.expression import Expression
-from striate.codegen.kernel import Buffer, View
+from striate.codegen.kernel import STREAM, Buffer, View
+from striate.codegen.loops import Map
 from striate.codegen.machine import host_target, named_target
 from striate.codegen.pointwise import Instruction
 from striate.dtype import DType, as_dtype, float32, float64, int64
+from striate.memory import aligned_copy
 from striate.target import Target
 from tests.codegen.harness import aligned, run
 
@@ -111,6 +113,24 @@ def test_sum(target: Target, dtype: DType) -> None:
                 assert (np.abs(outs[0] - want) <= bound).all()
         for other in results[1:]:
             assert results[0].tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_a_map_of_much_streams(target: Target) -> None:
+    rng = np.random.default_rng(3)
+    shape = (STREAM // 4 // 160 + 1, 10, 16)
+    x = rng.standard_normal(shape, np.float32)
+    for offset, streams in ((0, True), (16, True), (3, False)):
+        given, out = Buffer(x.nbytes), Buffer(x.nbytes + 64)
+        to = Operand(float32, View(out, offset, dense_strides(shape)))
+        body = Expression((float32,), (Instruction("negative", float32, (0,)),), (1,))
+        steps = map_step(
+            shape, [Operand(float32, View(given, 0, dense_strides(shape)))], body, [to]
+        )
+        assert [s.kernel.stream for s in steps if isinstance(s.kernel, Map)] == [streams]
+        array = aligned((x.size + 16,), np.dtype(np.float32))
+        run(steps, {given: aligned_copy(x), out: array}, threads=3, target=target)
+        np.testing.assert_array_equal(array[offset : offset + x.size].reshape(shape), -x)
 
 
 def test_fill() -> None:
