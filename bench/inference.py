@@ -31,7 +31,7 @@ def cases(
                 name,
                 list(_contenders(network, values, batch, threads, compiled, exported)),
                 TOLERANCE,
-                flops(network, values, batch, train=False),
+                flops(network, values, batch),
             )
 
 
@@ -117,16 +117,14 @@ def _ncnn(network: Network, values: Weights, x: NDArray[Any], threads: int) -> C
     return ncnn_network(torch_network(network, values).eval(), torch.from_numpy(x), threads)
 
 
-def flops(network: Network, values: Weights, batch: int, train: bool) -> float:
-    """Operations of a pass, as PyTorch counts them (padding included); 0 without PyTorch."""
+def flops(network: Network, values: Weights, batch: int) -> float:
+    """Operations of a forward pass, as PyTorch counts them (padding included); 0 without it."""
     try:
         torch, counter = need("torch"), need("torch.utils.flop_counter")
-        net = torch_network(network, values).train(train).to("meta")
+        net = torch_network(network, values).eval().to("meta")
         x = torch.empty((max(batch, 1), *network.input), device="meta")
         with counter.FlopCounterMode(display=False) as count:
-            y = net(x)
-            if train:
-                y.sum().backward()
+            net(x)
         return float(count.get_total_flops())
     except Exception:
         return 0.0

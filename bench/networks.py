@@ -256,6 +256,21 @@ def unet(kit: Kit, ndim: int, channels: int, classes: int, widths: tuple[int, ..
     return nn.Sequential(level(channels, 0), conv(widths[0], classes, 1))
 
 
+def vgg16(kit: Kit) -> Any:
+    """x f32[N, 3, 224, 224] -> logits f32[N, 1000] (Simonyan & Zisserman 2015)."""
+    nn = kit.nn
+    layers, c = [], 3
+    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(depth):
+            layers += [nn.Conv2d(c, width, 3, padding=1), nn.ReLU()]
+            c = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(512 * 49, 4096), nn.ReLU(), nn.Linear(4096, 4096),
+        nn.ReLU(), nn.Linear(4096, 1000),
+    )  # fmt: skip
+
+
 def small(kit: Kit) -> Any:
     """x f32[N, 1, 28, 28] -> logits f32[N, 10]: a graph of three layers."""
     nn = kit.nn
@@ -300,6 +315,7 @@ IMAGE = (3, 224, 224)
 NETWORKS = {
     "resnet18": Network(partial(resnet, depths=(2, 2, 2, 2), bottleneck=False), IMAGE),
     "resnet50": Network(partial(resnet, depths=(3, 4, 6, 3), bottleneck=True), IMAGE),
+    "vgg16": Network(vgg16, IMAGE),
     "mobilenet_v2": Network(
         partial(mobile, table=MOBILENET_V2, act="ReLU6", squeeze=False), IMAGE
     ),

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +169,7 @@ def test_compare() -> None:
     assert rows[OURS].error == 0
     assert result.best is rows["fast"]
     assert result.ratio == pytest.approx(1.5)
-    assert result.share == pytest.approx(1e9 / 0.01 / 2e11)
+    assert result.share == pytest.approx(1e9 / 0.01 / 3e11)
     assert rows["wrong"].seconds is None
     assert rows["wrong"].reason.startswith("wrong: relative error")
     assert rows["absent"].reason == "not installed"
@@ -181,6 +182,17 @@ def test_a_wrong_striate_has_no_ratio() -> None:
     result = compare(Case("g", "c", pair, 1e-3), Effort(3, 0.0, 9.0), None, clock)
     assert result.ratio is None
     assert "WRONG" in report.markdown_table(report.table([result]))
+
+
+def test_a_reference_judges_peers_too_and_allows_their_rounding() -> None:
+    clock = Clock()
+    values = {OURS: 1.05, "near": 1.04, "far": 1.6}  # of a result whose norm is 2.2
+    case = Case("g", "c", [clock.contender(n, 0.01, value=v) for n, v in values.items()], 1e-3)
+    case = replace(case, reference=lambda: np.array([1.0, 2.0]))
+    rows = {r.name: r for r in compare(case, Effort(3, 0.0, 9.0), None, clock).rows}
+    assert rows["near"].error == pytest.approx(0.04 / math.sqrt(5))
+    assert rows[OURS].reason == "" and rows["near"].reason == ""
+    assert "the bound is 7.2e-02" in rows["far"].reason
 
 
 def test_fast_calls_are_repeated_and_slow_ones_measured_once() -> None:
