@@ -39,7 +39,7 @@ STAMP_BENCH := $(VENV_BENCH)/.peers
 # One BLAS thread: the test processes already share the cores, and some tests time or count threads.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test test-oracle test-slow test-torch bench check format wheel clean
+.PHONY: help demo test test-oracle test-slow test-torch bench fuzz check format wheel clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -78,6 +78,9 @@ test-torch: $(STAMP_TORCH) ## the comparisons with PyTorch, in an environment of
 
 bench: $(STAMP_BENCH) ## benchmarks beside PyTorch and others: SUITE=layers BENCH_ARGS=--quick
 	$(PY_BENCH) -m bench $(SUITE) $(BENCH_ARGS)
+
+fuzz: $(STAMP) ## damaged files by the thousand; the result goes to bench/results/fuzz.md
+	$(PY) -m tools.fuzz --out bench/results/fuzz.md
 
 check: $(STAMP) ## formatting, lint, types, layers, sizes of files
 	$(PY) -m ruff format --check .

@@ -94,3 +94,15 @@ EXAMPLES = {
     "pth": torch_bytes(ARRAYS),
     "legacy pth": legacy_example(),
 }
+
+
+def pickled(example: str) -> bytes:
+    """The pickle of an example in PyTorch's zip format."""
+    with zipfile.ZipFile(io.BytesIO(EXAMPLES[example])) as archive:
+        return archive.read("archive/data.pkl")
+
+
+def npy() -> bytes:
+    """A member of an .npz."""
+    with zipfile.ZipFile(io.BytesIO(EXAMPLES["npz"])) as archive:
+        return archive.read("conv.weight.npy")

@@ -22,7 +22,9 @@ from tests.weights.files import (
     ARRAYS,
     EXAMPLES,
     legacy,
+    npy,
     npz,
+    pickled,
     pth,
     safetensors,
     state,
@@ -304,11 +306,16 @@ def test_names_in_archives(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"a", "x.npz", "twice"}
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_random_damage(tmp_path: Path, example: str) -> None:
-    content = EXAMPLES[example]
-    focus = len(content) // 2 if example != "safetensors" else 300
-    broken = mutations(content, 100, seed=len(content), focus=focus)
-    most = memory_of(len(content))
-    count = refusals(weights.read, FormatError, broken, tmp_path / "a", memory=most)
-    assert count > 50
+DAMAGED = {
+    **{name: (content, None, bytes) for name, content in EXAMPLES.items()},
+    "npy in an intact npz": (npy(), 128, lambda b: zipped({"x.npy": b})),
+    "pickle in an intact pth": (pickled("pth"), None, lambda b: pth(b, s0=bytes(96), s1=bytes(8))),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_random_damage(tmp_path: Path, name: str) -> None:
+    content, focus, wrap = DAMAGED[name]
+    broken = (wrap(b) for b in mutations(content, 100, seed=len(content), focus=focus or 300))
+    most = memory_of(2 * len(content))
+    assert refusals(weights.read, FormatError, broken, tmp_path / "a", memory=most) > 50
