@@ -227,6 +227,8 @@ class Executable:
         }
         everything = {b: i for i, b in enumerate([*self.program.inputs, *self._made, *self._known])}
         self._results = [everything[b] for b in self.program.outputs]
+        outputs = self.program.outputs
+        self.fresh = [b in self._made and b not in outputs[:i] for i, b in enumerate(outputs)]
         self._faults = [np.zeros(2, np.int64) for _ in self.program.faults]
         self._last: dict[int, ref[Any]] = {}
         self._held: dict[int, Value] = {}  # inputs that are taken for the same from call to call

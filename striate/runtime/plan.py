@@ -23,6 +23,11 @@ from striate.transform.simplify import simplify
 class Plan(Protocol):
     """The executable of a graph."""
 
+    @property
+    def fresh(self) -> Sequence[bool]:
+        """Per output whether every call makes it anew, in memory that nothing else uses."""
+        ...
+
     def __call__(self, values: Sequence[Value], state: Sequence[int] = ()) -> list[Value]:
         """The outputs for these inputs; `state` are the numbers of those that are expected to stay
         the same objects from call to call.
@@ -45,6 +50,7 @@ class Interpreted:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.fresh = [False] * len(graph.outputs)  # NumPy may give a view of an input
 
     def __call__(self, values: Sequence[Value], state: Sequence[int] = ()) -> list[Value]:
         """The outputs for these inputs."""
