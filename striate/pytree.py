@@ -73,6 +73,24 @@ def flatten(tree: Any) -> tuple[list[Any], TreeDef]:
     return leaves, walk(tree)
 
 
+def leaf_paths(tree: Any) -> list[tuple[object, ...]]:
+    """Where each leaf is, in the order of `flatten`: the keys and positions from the root to it.
+
+    >>> leaf_paths({"b": [1, 2], "a": 3})
+    [('a',), ('b', 0), ('b', 1)]
+    """
+    parts = _children(tree)
+    if parts is None:
+        return [()]
+    _, keys, children = parts
+    steps = range(len(children)) if isinstance(tree, list | tuple) else keys
+    return [
+        (step, *path)
+        for step, child in zip(steps, children, strict=True)
+        for path in leaf_paths(child)
+    ]
+
+
 def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> Any:
     """The tree with this structure and these leaves."""
     it = iter(leaves)

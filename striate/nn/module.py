@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 from inspect import Signature, signature
 from itertools import chain
@@ -72,6 +74,26 @@ class Parameter(Array):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         return Parameter(self, self._requires_grad)
+
+
+Watcher = Callable[["Module", tuple[Any, ...], Any], object]
+_watcher: ContextVar[Watcher | None] = ContextVar("striate_watcher", default=None)
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """A block in which `watcher(module, arguments, result)` follows every call of a module; inner
+    calls end, and are seen, before outer ones.
+
+    >>> with watching(lambda module, arguments, result: print(module, result.shape)):
+    ...     _ = st.nn.Flatten()(st.ones((2, 3, 4)))
+    Flatten(start_dim=1, end_dim=-1) (2, 12)
+    """
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 class IncompatibleKeys(NamedTuple):
@@ -147,8 +169,12 @@ class Module(metaclass=_ModuleType):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward`; NumPy arrays among the arguments become arrays."""
-        given = (asarray(a) if isinstance(a, np.ndarray) else a for a in args)
-        return self.forward(*given, **kwargs)
+        given = [asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+        result = self.forward(*given, **kwargs)
+        watcher = _watcher.get()
+        if watcher is not None:
+            watcher(self, (*given, *kwargs.values()), result)
+        return result
 
     # ---- attributes --------------------------------------------------------------------
 

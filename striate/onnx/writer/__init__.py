@@ -1,0 +1,1 @@
+"""From a function or a module to the parts of an ONNX model."""
