@@ -39,7 +39,7 @@ STAMP_BENCH := $(VENV_BENCH)/.peers
 # One BLAS thread: the test processes already share the cores, and some tests time or count threads.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test test-oracle test-slow test-torch bench fuzz check format wheel clean
+.PHONY: help demo test test-oracle test-slow test-torch bench fuzz fuzz-onnx check format wheel clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,9 @@ test-slow: $(STAMP) ## the long tests
 
 test-torch: $(STAMP_TORCH) ## the comparisons with PyTorch, in an environment of their own
 	$(PYTEST) $(PY_TORCH) -m pytest -n $(WORKERS) -m torch $(PYTEST_ARGS) tests/torch
+
+fuzz-onnx: $(STAMP) ## 20,000 damaged ONNX models: N=... SEED=...
+	$(PYTEST) STRIATE_NUM_THREADS=1 $(PY) -m tests.onnx.fuzz $(or $(N),20000) $(or $(SEED),0)
 
 bench: $(STAMP_BENCH) ## benchmarks beside PyTorch and others: SUITE=layers BENCH_ARGS=--quick
 	$(PY_BENCH) -m bench $(SUITE) $(BENCH_ARGS)

@@ -64,7 +64,9 @@ class Node:
     @property
     def title(self) -> str:
         """How messages name it."""
-        return f"node {self.name!r} ({self.kind})" if self.name else f"a node {self.kind}"
+        if self.name:
+            return f"node {self.name!r} ({self.kind})"
+        return f"the node {self.kind} that makes {', '.join(map(repr, self.outputs))}"
 
     @property
     def subgraphs(self) -> Iterator[Graph]:

@@ -15,7 +15,7 @@ from striate.ir.graph import Value, constant
 from striate.nn.module import Module, Parameter
 from striate.onnx.model import Graph, Model, ModelError, Tensor
 from striate.onnx.read import read_bytes, read_file
-from striate.onnx.run import Runner, Scope, check_operators, needed_values
+from striate.onnx.run import Runner, Scope, check_functions, check_operators, needed_values
 
 # Inputs that hold statistics, which are moved and not trained.
 _STATISTICS = {"BatchNormalization": (3, 4)}
@@ -57,6 +57,7 @@ class OnnxModule(Module):
 
     def __init__(self, model: Model) -> None:
         check_operators(model)
+        check_functions(model)
         self._model = model
         self._places: dict[str, tuple[Module, str]] = {}
         needed = needed_values(model, model.graph)

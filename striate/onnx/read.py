@@ -73,12 +73,27 @@ def read_proto(proto: Any, folder: Path | None = None) -> Model:
             f"onnx: the model has opset {opsets['']}; the installed onnx {onnx.__version__} knows "
             f"{OLDEST} to {newest}"
         )
-    functions = {(_domain(f.domain), f.name): reader.function(f) for f in proto.functions}
+    functions = {(_domain(f.domain), _name(f.name)): reader.function(f) for f in proto.functions}
     return Model(reader.graph(proto.graph, frozenset()), opsets, functions)
 
 
-def _domain(name: str) -> str:
-    return "" if name == "ai.onnx" else name
+def _name(text: Any) -> str:
+    """A text of the file, which protobuf gives as bytes if it is none.
+
+    Raises:
+        ModelError: it is not UTF-8.
+    """
+    if not isinstance(text, str):
+        raise ModelError(f"onnx: a name is not text: {text!r:.40}")
+    return text
+
+
+def _names(texts: Any) -> tuple[str, ...]:
+    return tuple(map(_name, texts))
+
+
+def _domain(text: Any) -> str:
+    return "" if text == "ai.onnx" else _name(text)
 
 
 def _opsets(imports: Any) -> dict[str, int]:
@@ -100,7 +115,7 @@ class _Reader:
         return read_tensor(proto, self._type_name(proto.data_type), self.folder)
 
     def value_info(self, proto: Any) -> Tensor:
-        if not proto.name:
+        if not _name(proto.name):
             raise ModelError("onnx: an input or output of a graph has no name")
         kind = proto.type.WhichOneof("value")
         if kind not in (None, "tensor_type"):
@@ -112,19 +127,20 @@ class _Reader:
         sizes = []
         for dim in type_.shape.dim:
             which = dim.WhichOneof("value")
-            sizes.append(getattr(dim, which) if which else None)
+            size = getattr(dim, which) if which else None
+            sizes.append(size if which != "dim_param" else _name(size))
             if which == "dim_value" and dim.dim_value < 0:
                 raise ModelError(f"onnx: {proto.name!r} has a size of {dim.dim_value}")
         return Tensor(proto.name, name, tuple(sizes))
 
     def node(self, proto: Any, outer: frozenset[str]) -> Node:
-        attributes = {a.name: self.attribute(a, outer) for a in proto.attribute}
+        attributes = {_name(a.name): self.attribute(a, outer) for a in proto.attribute}
         return Node(
-            proto.name,
-            proto.op_type,
+            _name(proto.name),
+            _name(proto.op_type),
             _domain(proto.domain),
-            tuple(proto.input),
-            tuple(proto.output),
+            _names(proto.input),
+            _names(proto.output),
             attributes,
         )
 
@@ -133,7 +149,7 @@ class _Reader:
         operator reads.
         """
         if proto.ref_attr_name:
-            return Reference(proto.ref_attr_name)
+            return Reference(_name(proto.ref_attr_name))
         kind = self.onnx.AttributeProto
         match proto.type:
             case kind.INT:
@@ -160,7 +176,7 @@ class _Reader:
             raise ModelError(f"onnx: graph {proto.name!r} has sparse initialisers, not read")
         values: dict[str, Any] = {}
         for tensor in proto.initializer:
-            if not tensor.name or tensor.name in values:
+            if not _name(tensor.name) or tensor.name in values:
                 raise ModelError(f"onnx: two initialisers have the name {tensor.name!r}, or none")
             values[tensor.name] = self.tensor(tensor)
         inputs = [self.value_info(v) for v in proto.input if v.name not in values]
@@ -171,19 +187,19 @@ class _Reader:
         for output in outputs:
             if output.name not in defined:
                 raise ModelError(f"onnx: graph {proto.name!r}: nothing makes {output.name!r}")
-        return Graph(proto.name, tuple(inputs), outputs, nodes, values)
+        return Graph(_name(proto.name), tuple(inputs), outputs, nodes, values)
 
     def function(self, proto: Any) -> Function:
         nodes = self.body(proto.node, proto.input, frozenset())
         defaults: dict[str, Any] = {
-            a.name: self.attribute(a, frozenset()) for a in proto.attribute_proto
+            _name(a.name): self.attribute(a, frozenset()) for a in proto.attribute_proto
         }
         made = {*proto.input, *(name for node in nodes for name in node.outputs)}
         for name in proto.output:
             if name not in made:
                 raise ModelError(f"onnx: function {proto.name!r}: nothing makes {name!r}")
         return Function(
-            tuple(proto.input), tuple(proto.output), defaults, nodes, _opsets(proto.opset_import)
+            _names(proto.input), _names(proto.output), defaults, nodes, _opsets(proto.opset_import)
         )
 
     def body(self, protos: Any, known: Iterable[str], outer: frozenset[str]) -> tuple[Node, ...]:

@@ -7,6 +7,7 @@ references of the ops, so that shapes computed from shapes are numbers when they
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from striate.core.array import Array
@@ -18,6 +19,7 @@ from striate.transform.interpret import interpret
 
 FOLDED = 1 << 20  # the most elements of a static value that is computed at once
 DEPTH = 64  # of graphs in graphs, and functions in functions
+MAX_NODES = 1_000_000  # of a graph in which every call of a function is replaced by its body
 
 
 # ---- what a model needs --------------------------------------------------------------------
@@ -30,8 +32,8 @@ def check_operators(model: Model) -> None:
         ModelError: operators are missing; the message lists all of them with their nodes.
     """
     missing: dict[str, list[str]] = {}
-    bodies = [model.graph.walk()]
-    bodies += [Graph("", (), (), f.nodes).walk() for f in model.functions.values()]
+    bodies: list[Iterable[Node]] = [model.graph.walk()]
+    bodies += [_walk(f.nodes) for f in model.functions.values()]
     for node in (node for body in bodies for node in body):
         key = (node.domain, node.op_type)
         if key in OPERATORS:
@@ -46,6 +48,37 @@ def check_operators(model: Model) -> None:
             f"onnx: striate does not run {len(missing)} of the model's operators (operator: its "
             "nodes):\n  " + "\n  ".join(lines)
         )
+
+
+def check_functions(model: Model) -> None:
+    """Functions end: they do not call themselves, and their bodies do not multiply without bound.
+
+    Raises:
+        ModelError: they do.
+    """
+    bodies = {key: list(_walk(f.nodes)) for key, f in model.functions.items()}
+    calls = {
+        key: [(n.domain, n.op_type) for n in nodes if (n.domain, n.op_type) in bodies]
+        for key, nodes in bodies.items()
+    }
+    sizes: dict[tuple[str, str], int] = {}
+    try:
+        order = list(TopologicalSorter(calls).static_order())
+    except CycleError as error:
+        names = " <- ".join(name for _, name in error.args[1])
+        raise ModelError(f"onnx: functions of the model call themselves: {names}") from None
+    for key in order:
+        sizes[key] = len(bodies[key]) + sum(sizes[inner] for inner in calls[key])
+    total = sum(1 + sizes.get((n.domain, n.op_type), 0) for n in model.graph.walk())
+    if total > MAX_NODES:
+        raise ModelError(
+            f"onnx: the model has {total} nodes with its functions; {MAX_NODES} at most"
+        )
+
+
+def _walk(nodes: Iterable[Node]) -> Iterable[Node]:
+    """The nodes and those of all graphs inside of them."""
+    return Graph("", (), (), tuple(nodes)).walk()
 
 
 def _check_inputs(node: Node) -> None:

@@ -89,7 +89,7 @@ def _typed(numbers: Any, where: str, count: int, dtype: np.dtype[Any]) -> Value:
 
 def _external(proto: Any, where: str, nbytes: int, folder: Path | None) -> bytes:
     """The bytes of a tensor that stand in another file."""
-    entries = {entry.key: entry.value for entry in proto.external_data}
+    entries = {str(entry.key): str(entry.value) for entry in proto.external_data}
     location = entries.get("location", "")
     if folder is None:
         raise ModelError(f"{where}: its data are in the file {location!r}; load the model by path")

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections import defaultdict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,31 @@ def check(case: Any) -> None:
     def array(x: Any) -> Any:
         return numpy_helper.to_array(x) if isinstance(x, TensorProto) else np.asarray(x)
 
-    rep = backend.prepare(case.model)
-    for inputs, outputs in case.data_sets:
-        found = rep.run([array(x) for x in inputs])
+    sets = [[list(map(array, values)) for values in pair] for pair in case.data_sets]
+    compare(case, backend.prepare(case.model), sets)
+
+
+def check_folder(case: Any) -> None:
+    """The same for a case that is a folder of files."""
+    from onnx import TensorProto, load, numpy_helper
+
+    def tensors(folder: Path, name: str) -> list[Any]:
+        count = len(list(folder.glob(f"{name}_*.pb")))
+        files = (folder / f"{name}_{k}.pb" for k in range(count))
+        return [numpy_helper.to_array(TensorProto.FromString(f.read_bytes())) for f in files]
+
+    folders = sorted(Path(case.model_dir).glob("test_data_set*"))
+    sets = [[tensors(folder, name) for name in ("input", "output")] for folder in folders]
+    assert sets
+    compare(case, backend.prepare(load(Path(case.model_dir) / "model.onnx")), sets)
+
+
+def compare(case: Any, rep: Any, sets: list[list[list[Any]]]) -> None:
+    """The outputs for each pair of inputs and outputs, within the case's tolerances."""
+    for inputs, outputs in sets:
+        found = rep.run(inputs)
         assert len(found) == len(outputs)
-        for got, expected in zip(found, map(array, outputs), strict=True):
+        for got, expected in zip(found, outputs, strict=True):
             assert (got.shape, got.dtype) == (expected.shape, expected.dtype), case.name
             if got.dtype.kind in "biu":
                 np.testing.assert_array_equal(got, expected, case.name)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import numpy as np
+import onnx.backend.test
+import onnx.numpy_helper
 import pytest
 
 import striate as st
-from tests.onnx.nodes import cases, check
+from tests.onnx.nodes import cases, check, check_folder
 
 OPERATORS = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization
@@ -55,6 +59,38 @@ def test_operator(operator: str) -> None:
     with st.config(backend="numpy"):
         for case in included(operator):
             check(case)
+
+
+LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
+NETWORKS = ("squeezenet", "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50",
+            "shufflenet", "vgg19", "zfnet512")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [NETWORKS[0], *(pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS[1:])]
+)
+def test_a_light_model(name: str) -> None:
+    """Whole networks, whose weights are made by ConstantOfShape, with their recorded outputs."""
+    net = st.onnx.load(LIGHT / f"light_{name}.onnx")
+    expected = onnx.TensorProto.FromString((LIGHT / f"light_{name}_output_0.pb").read_bytes())
+    (image,) = net.graph.inputs
+    assert image.shape is not None
+    sizes = [n if isinstance(n, int) else 1 for n in image.shape]
+    x = np.random.default_rng(0).random(sizes, np.float32)  # equal weights: any image will do
+    y = onnx.numpy_helper.to_array(expected)
+    np.testing.assert_allclose(net(x).numpy(), y, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pytorch-converted", "pytorch-operator"])
+def test_models_of_old_versions(kind: str) -> None:
+    """Layers as PyTorch exported them in 2017, in opset 6."""
+    from onnx.backend.test.loader import load_model_tests
+
+    found = load_model_tests(kind=kind)
+    assert len(found) > 30
+    with st.config(backend="numpy"):
+        for case in found:
+            check_folder(case)
 
 
 @pytest.mark.slow

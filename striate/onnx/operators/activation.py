@@ -25,6 +25,9 @@ def leaky_relu(node: Call, x: Array) -> Array:
 
 @operator("PRelu")
 def prelu(node: Call, x: Array, slope: Array) -> Array:
+    """Slopes broadcast to x; before opset 7 a vector of them is one per channel."""
+    if node.opset < 7 and slope.ndim == 1 and x.ndim > 1 and slope.size > 1:
+        slope = slope.reshape(-1, *(1,) * (x.ndim - 2))
     return st.where(x < 0, x * slope, x)
 
 

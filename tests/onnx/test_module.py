@@ -1,0 +1,283 @@
+"""A model from a file as a module: how it is called, what its weights are, how it is trained."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+
+import striate as st
+from striate import nn, optim
+from striate.onnx import OnnxModule
+
+HEAD = '<ir_version: 8, opset_import: ["": 17]> '
+# Shapes as PyTorch exports them: the batch from Shape, the rest by -1. Two underscores are a dot.
+NETWORK = """
+net (float[n, 2, h, w] image) => (float[n, 3] logits)
+<int64[1] first = {0}, int64[1] rest = {-1}>
+{
+  a = Conv <pads = [1, 1, 1, 1]> (image, conv__weight, conv__bias)
+  b = BatchNormalization(a, bn__weight, bn__bias, bn__running_mean, bn__running_var)
+  c = Relu(b)
+  p = GlobalAveragePool(c)
+  s = Shape(p)
+  n0 = Gather <axis = 0> (s, first)
+  shape = Concat <axis = 0> (n0, rest)
+  f = Reshape(p, shape)
+  logits = Gemm <transB = 1> (f, fc__weight, fc__bias)
+}
+"""
+
+
+def weights(rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    shapes = {
+        "conv.weight": (4, 2, 3, 3), "conv.bias": (4,), "bn.weight": (4,), "bn.bias": (4,),
+        "bn.running_mean": (4,), "bn.running_var": (4,), "fc.weight": (3, 4), "fc.bias": (3,),
+    }  # fmt: skip
+    return {k: rng.uniform(0.5, 1.5, s).astype(np.float32) for k, s in shapes.items()}
+
+
+def with_weights(text: str, values: dict[str, Any]) -> bytes:
+    model = parser.parse_model(HEAD + text)
+    for node in model.graph.node:
+        node.input[:] = [name.replace("__", ".") for name in node.input]
+    model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in values.items())
+    return model.SerializeToString()
+
+
+def same_network(values: dict[str, Any]) -> nn.Module:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.conv = nn.Conv2d(2, 4, 3, padding=1)
+            self.bn = nn.BatchNorm2d(4)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: st.Array) -> st.Array:
+            return self.fc(st.mean(st.relu(self.bn(self.conv(x))), (2, 3)))
+
+    net = Net()
+    net.load_state_dict({"bn.num_batches_tracked": np.int64(0), **values})
+    return net.eval()
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return weights(np.random.default_rng(0))
+
+
+@pytest.fixture
+def net(values: dict[str, Any]) -> OnnxModule:
+    return st.onnx.load(with_weights(NETWORK, values))
+
+
+def test_it_computes_for_any_batch_and_size(net: OnnxModule, values: dict[str, Any]) -> None:
+    expected = same_network(values)
+    rng = np.random.default_rng(1)
+    for shape in [(1, 2, 8, 8), (3, 2, 5, 9), (2, 2, 16, 4)]:
+        x = rng.standard_normal(shape).astype(np.float32)
+        np.testing.assert_allclose(net(x).numpy(), expected(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_have_their_names(net: OnnxModule, values: dict[str, Any]) -> None:
+    state = net.state_dict()
+    assert state.keys() == values.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(state[name].numpy(), value)
+    assert {name for name, _ in net.named_buffers()} == {"bn.running_mean", "bn.running_var"}
+    net.load_state_dict({k: v * 0 for k, v in values.items()})
+    assert net(np.ones((1, 2, 4, 4), np.float32)).tolist() == [[0, 0, 0]]
+
+
+def test_training_is_that_of_the_same_network(net: OnnxModule, values: dict[str, Any]) -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((6, 2, 6, 6)).astype(np.float32), np.arange(6) % 3
+    losses, nets = [], (net, same_network(values))
+    for module in nets:
+        module.train()
+        optimizer = optim.SGD(module.parameters(), lr=0.1)
+        step = st.train_step(module, nn.CrossEntropyLoss(), optimizer)
+        losses.append([step(x, y).item() for _ in range(4)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert losses[0][-1] < losses[0][0]
+    mine, other = (module.state_dict() for module in nets)
+    for name in values:
+        if name != "bn.running_var":  # ONNX keeps the biased variance
+            np.testing.assert_allclose(
+                mine[name].numpy(), other[name].numpy(), rtol=1e-3, atol=1e-5
+            )
+
+
+def test_a_copy_is_independent(net: OnnxModule) -> None:
+    x = np.ones((1, 2, 4, 4), np.float32)
+    before = net(x).tolist()
+    other = deepcopy(net)
+    assert other(x).tolist() == before
+    other.load_state_dict({k: v * 2 for k, v in other.state_dict().items()})
+    assert other(x).tolist() != before
+    assert net(x).tolist() == before
+
+
+def test_it_is_part_of_other_graphs(net: OnnxModule) -> None:
+    x = np.ones((1, 2, 4, 4), np.float32)
+    twice = st.jit(lambda v: net(v) * 2)
+    np.testing.assert_allclose(twice(x).numpy(), net(x).numpy() * 2, rtol=1e-6)
+    assert st.grad(lambda v: net(v).sum())(st.asarray(x)).shape == x.shape
+    assert len(nn.Sequential(net, nn.ReLU()).state_dict()) == len(net.state_dict())
+
+
+def test_the_graph_can_be_read(net: OnnxModule) -> None:
+    graph = net.graph
+    assert [node.op_type for node in graph.nodes][:3] == ["Conv", "BatchNormalization", "Relu"]
+    assert [str(v) for v in graph.inputs] == ["image: float[n, 2, h, w]"]
+    text = str(graph)
+    assert "a = Conv(image, conv.weight, conv.bias, pads=[1, 1, 1, 1])" in text
+    assert "conv.weight: float32[4, 2, 3, 3]" in text
+    assert repr(net) == "OnnxModule(image: float[n, 2, h, w] -> logits: float[n, 3])"
+
+
+# ---- calls ---------------------------------------------------------------------------------
+
+
+def load(text: str, values: dict[str, Any] | None = None) -> OnnxModule:
+    return st.onnx.load(with_weights(text, values or {}))
+
+
+def test_several_inputs_and_outputs() -> None:
+    net = load(
+        "g (float[n] a, float[n] b) => (float[n] s, float[n] d) { s = Add(a, b) d = Sub(a, b) }"
+    )
+    a, b = np.float32([5, 6]), np.float32([1, 2])
+    assert [y.tolist() for y in net(a, b)] == [[6, 8], [4, 4]]
+    assert [y.tolist() for y in net(a, b=b)] == [[6, 8], [4, 4]]
+    assert [y.tolist() for y in net(b=a, a=b)] == [[6, 8], [-4, -4]]
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "message"),
+    [
+        ((), st.ShapeError, "takes 1 inputs"),
+        ((np.zeros((1, 2, 4, 4), np.float32),) * 2, st.ShapeError, "takes 1 inputs"),
+        ((np.zeros((2, 4, 4), np.float32),), st.ShapeError, "has 4 axes, got f32"),
+        ((np.zeros((1, 2, 4, 4), np.int64),), st.DTypeError, "cast it"),
+        ((np.zeros((1, 3, 4, 4), np.float32),), st.ShapeError, "'a'.*channels"),
+    ],
+)
+def test_wrong_calls(
+    net: OnnxModule, args: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        net(*args)
+
+
+def test_a_shape_may_be_an_input() -> None:
+    net = load("g (float[n, m] x, int64[k] shape) => (float[a, b] y) { y = Reshape(x, shape) }")
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for shape in [(3, 2), (6, 1), (3, 2), (1, -1)]:
+        assert net(x, np.array(shape)).tolist() == x.reshape(shape).tolist()
+
+
+def test_a_shape_may_depend_on_data_outside_of_a_trace() -> None:
+    """The number of rows is the largest element: the model runs up to there, and then on."""
+    net = load("""
+      g (float[n, m] x) => (float[a, b] y)
+      { big = ReduceMax <keepdims = 0> (x) n = Cast <to = 7> (big) k = Unsqueeze(n, axis)
+        axis = Constant <value_ints = [0]> ()
+        w = Add(x, weight) flat = ReduceSum <keepdims = 0> (w) y = Expand(flat, k) }
+    """, {"weight": np.float32([[1, 2]])})  # fmt: skip
+    assert net(np.float32([[1, 3]])).tolist() == [7, 7, 7]
+    assert net(np.float32([[2, 0]])).tolist() == [5, 5]
+    assert list(net.state_dict()) == ["weight"]
+    with pytest.raises(st.TraceError, match=r"Expand.*'shape' must be known"):
+        st.jit(net)(np.float32([[1, 3]]))
+
+
+def test_shapes_of_shapes_need_no_data() -> None:
+    """Arithmetic, slices and comparisons of sizes."""
+    net = load("""
+      g (float[n, c, h, w] x) => (float[a, b] y)
+      { s = Shape(x) two = Constant <value_int = 2> () hw = Slice(s, at, end)
+        at = Constant <value_ints = [2]> () end = Constant <value_ints = [4]> ()
+        half = Div(hw, two) more = Add(half, half) same = Equal(more, hw)
+        chosen = Where(same, half, hw) zero = Constant <value_ints = [0, 0]> ()
+        all = Concat <axis = 0> (zero, chosen) cut = Slice(x, zero4, all0)
+        zero4 = Constant <value_ints = [0, 0, 0, 0]> () nc = Slice(s, zero1, at)
+        zero1 = Constant <value_ints = [0]> () all0 = Concat <axis = 0> (nc, chosen)
+        y = Flatten(cut) }
+    """)  # fmt: skip
+    for shape in [(2, 3, 4, 6), (1, 1, 8, 5)]:
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        h, w = (n // 2 if n % 2 == 0 else n for n in shape[2:])
+        assert net(x).tolist() == x[:, :, :h, :w].reshape(shape[0], -1).tolist()
+
+
+# ---- versions and element types ------------------------------------------------------------
+
+
+def model(version: int, nodes: list[Any], values: dict[str, Any]) -> OnnxModule:
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "xy"]
+    graph = helper.make_graph(nodes, "g", tensors[:1], tensors[1:])
+    graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in values.items())
+    opsets = [helper.make_opsetid("", version)]
+    return st.onnx.load(helper.make_model(graph, opset_imports=opsets).SerializeToString())
+
+
+def by_version(version: int) -> OnnxModule:
+    """One computation, said as each version says it."""
+    node = helper.make_node
+    values = {}
+    inputs = {"starts": [1], "ends": [3], "axes": [1], "pads": [0, 1, 0, 1], "sums": [0]}
+    asked = {"Slice": 10, "Pad": 11, "ReduceSum": 13, "Squeeze": 13, "Clip": 11}
+    new = {op: version >= since for op, since in asked.items()}
+    values = {k: np.array(v) for k, v in inputs.items()} if version >= 10 else {}
+    values |= {"low": np.float32(0), "high": np.float32(9)} if new["Clip"] else {}
+    nodes = [
+        node("Slice", ["x", "starts", "ends", "axes"], ["a"])
+        if new["Slice"]
+        else node("Slice", ["x"], ["a"], starts=[1], ends=[3], axes=[1]),
+        node("Pad", ["a", "pads"], ["b"])
+        if new["Pad"]
+        else node("Pad", ["a"], ["b"], pads=[0, 1, 0, 1]),
+        node("Clip", ["b", "low", "high"], ["c"])
+        if new["Clip"]
+        else node("Clip", ["b"], ["c"], min=0.0, max=9.0),
+        node("ReduceSum", ["c", "sums"], ["d"])
+        if new["ReduceSum"]
+        else node("ReduceSum", ["c"], ["d"], axes=[0]),
+        node("Softmax", ["d"], ["e"], axis=1),
+        node("Squeeze", ["e", "sums"], ["y"])
+        if new["Squeeze"]
+        else node("Squeeze", ["e"], ["y"], axes=[0]),
+    ]
+    return model(version, nodes, values)
+
+
+@pytest.mark.parametrize("version", range(7, 29))
+def test_versions(version: int) -> None:
+    x = np.float32([[5, -1, 2, 3], [1, 1, 20, 1]])
+    total = np.pad(np.clip(x[:, 1:3], 0, 9), ((0, 0), (1, 1))).sum(0)
+    expected = np.exp(total - total.max()) / np.exp(total - total.max()).sum()
+    np.testing.assert_allclose(by_version(version)(x).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16"])
+def test_weights_of_16_bits(kind: str) -> None:
+    number = getattr(TensorProto, kind)
+    tensors = [
+        helper.make_tensor("w", number, [3], [0.5, 1.25, -2.0]),
+        helper.make_tensor("v", number, [1], np.array([3.0]).astype(np.float16).tobytes(), raw=True)
+        if kind == "FLOAT16"
+        else helper.make_tensor("v", number, [1], b"\x40\x40", raw=True),
+    ]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [3]) for n in "xy"]
+    nodes = [
+        helper.make_node("Cast", ["w"], ["w32"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["v"], ["v32"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "w32"], ["a"]),
+        helper.make_node("Add", ["a", "v32"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
+    net = st.onnx.load(helper.make_model(graph).SerializeToString())
+    assert net(np.float32([2, 4, 1])).tolist() == [4, 8, 1]
