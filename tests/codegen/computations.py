@@ -169,6 +169,15 @@ def dense(d: Draw) -> list[st.Array]:
     return _convolution(d, channels, d.number(1, 4), dtype, stride=stride)
 
 
+def tiled(d: Draw) -> list[st.Array]:
+    """Layers that Winograd's algorithms do: dense, with many channels and small windows."""
+    c, k = d.one_of(((32, 32), (64, 32), (16, 64)))
+    axes, window = d.one_of(((1, 3), (2, 3), (2, 3), (2, 5), (3, 3)))
+    x = floats(d, (*d.extents(1, 4, 1), c, *d.extents(5, (0, 90, 40, 9)[axes], axes)))
+    w, b = floats(d, (k, c, *[window] * axes)), floats(d, (k,))
+    return with_gradients(d, lambda x, w, b: st.silu(st.conv(x, w, b, padding=1)), x, w, b)
+
+
 def pointwise(d: Draw) -> list[st.Array]:
     c, k = d.one_of(((16, 32), (24, 16), (7, 5), (64, 16)))
     x, w = _image(d, c, d.number(1, 3)), floats(d, (k, c, 1, 1))
@@ -286,7 +295,7 @@ COMPUTATIONS: dict[str, Callable[[Draw], list[st.Array]]] = {
     f.__name__: f
     for f in (
         elementwise, of_integers, views, padding, sums, extremes, softmaxes, indexing, randoms,
-        dense, pointwise, grouped, depthwise, dilated, transposed, of_other_numbers, products,
-        pools, averages, resizes, norms, networks,
+        dense, tiled, pointwise, grouped, depthwise, dilated, transposed, of_other_numbers,
+        products, pools, averages, resizes, norms, networks,
     )
 }  # fmt: skip
