@@ -19,6 +19,7 @@ from striate.codegen.loops import Map
 from striate.codegen.machine import assembly, named_target, unscheduled
 from striate.codegen.reduce_loops import Sum
 from striate.codegen.weight_gradient_kernel import WeightGradientKernel
+from striate.codegen.winograd_gradient_kernel import WinogradGradient
 from striate.codegen.winograd_kernel import WinogradKernel
 from striate.target import Target
 from tests.codegen.computations import Draw, floats, with_gradients
@@ -89,6 +90,8 @@ def fmas(kernel: Kernel, target: Target) -> int | None:
         return kernel.mr * kernel.nr * kernel.unit
     if isinstance(kernel, WinogradKernel):
         return kernel.mr * kernel.nr * target.lanes(32)
+    if isinstance(kernel, WinogradGradient):
+        return kernel.mr * kernel.nr
     if isinstance(kernel, WeightGradientKernel):
         return kernel.rows * kernel.vectors * kernel.chains
     if isinstance(kernel, LaneConv):
@@ -111,7 +114,7 @@ def test_sums_stay_in_registers(layer: str, name: str) -> None:
         assert not re.search(STACK, inner), kernel
         assert len(re.findall(VECTORS[name], inner)) >= wanted, kernel
     expected: dict[str, set[type]] = {
-        "3x3": {WinogradKernel, WeightGradientKernel},
+        "3x3": {WinogradKernel, WinogradGradient},
         "1x1": {DenseKernel, WeightGradientKernel},
         "groups": {DenseKernel, WeightGradientKernel},
         "depthwise": {LaneConv},
