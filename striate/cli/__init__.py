@@ -17,9 +17,11 @@ EXAMPLES = """examples:
   striate eval runs/digits/model.safetensors digits
   striate predict runs/digits/model.safetensors image.png
   striate predict resnet20 --weights resnet20.pth photo.jpg --labels names.txt
+  striate predict model.onnx photo.jpg --out outputs.npz
   striate inspect resnet20
   striate inspect weights.pth
   striate bench resnet20 --shape 16,3,32,32 --threads 1
+  striate bench model.onnx
   striate convert weights.pth weights.safetensors
 """
 

@@ -34,9 +34,9 @@ class Source:
     name: str
     net: nn.Module
     shapes: tuple[tuple[int, ...], ...]
-    classes: tuple[str, ...] = ()
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def inputs(self, seed: int = 0) -> list[NDArray[np.float32]]:
         """Random inputs of these shapes."""
@@ -48,7 +48,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     """What names a network."""
     p.add_argument(
         "model", metavar="MODEL",
-        help=f"a name ({', '.join(sorted(models.MODELS))}), or model.safetensors of a training run",
+        help=f"a name ({', '.join(sorted(models.MODELS))}), an .onnx file, or model.safetensors of "
+        "a training run",
     )  # fmt: skip
     p.add_argument("--weights", metavar="FILE", help=".safetensors, .npz, .pth or .pt for a name")
     p.add_argument("--classes", type=at_least_one, metavar="N", help="outputs of a named model")
@@ -67,11 +68,15 @@ def open_source(args: argparse.Namespace) -> Source:
     """
     if args.model in models.MODELS:
         source = _named(args)
+    elif Path(args.model).suffix == ".onnx":
+        net = st.onnx.load(args.model)
+        shapes = tuple(args.shape or map(_declared, net.graph.inputs))
+        source = Source(args.model, net, shapes, (), *_pixels(shapes))
     elif Path(args.model).suffix == ".safetensors":
-        net, meta = trained(args.model)
+        module, meta = trained(args.model)
         source = Source(
             args.model,
-            net,
+            module,
             ((1, meta["channels"], meta["size"], meta["size"]),),
             tuple(meta["classes"]),
             (float(meta["mean"]),) * meta["channels"],
@@ -79,8 +84,8 @@ def open_source(args: argparse.Namespace) -> Source:
         )
     else:
         raise StriateError(
-            f"{args.model}: neither model.safetensors of a training run nor one of "
-            f"{', '.join(sorted(models.MODELS))}"
+            f"{args.model}: neither an .onnx file, nor model.safetensors of a training run, nor "
+            f"one of {', '.join(sorted(models.MODELS))}"
         )
     if args.weights and args.model not in models.MODELS:
         raise StriateError(f"{args.model}: --weights is for models by name; this one has its own")
@@ -96,9 +101,28 @@ def _named(args: argparse.Namespace) -> Source:
     net = models.MODELS[args.model](in_channels=shape[1], **given)
     if args.weights:
         st.load_weights(net, args.weights)
-    grey = shape[1] != len(IMAGENET_MEAN)
-    mean, std = ((0.5,), (0.5,)) if grey else (IMAGENET_MEAN, IMAGENET_STD)
-    return Source(args.model, net, (shape,), (), mean, std)
+    return Source(args.model, net, (shape,), (), *_pixels((shape,)))
+
+
+def _pixels(shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std): ImageNet's for three channels, a half and a half for others."""
+    if shapes and len(shapes[0]) > 1 and shapes[0][1] == len(IMAGENET_MEAN):
+        return IMAGENET_MEAN, IMAGENET_STD
+    return (0.5,), (0.5,)
+
+
+def _declared(tensor: Any) -> tuple[int, ...]:
+    """The shape of an input of an ONNX model, with a batch of 1 where it is free.
+
+    Raises:
+        ShapeError: another size is free.
+    """
+    sizes = tensor.shape
+    if sizes is not None and sizes and not isinstance(sizes[0], int):
+        sizes = (1, *sizes[1:])
+    if sizes is None or not all(isinstance(n, int) for n in sizes):
+        raise ShapeError(f"{tensor}: its size is free; say it with --shape, once per input")
+    return tuple(sizes)
 
 
 def trained(path: str) -> tuple[nn.Module, dict[str, Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
+from dataclasses import dataclass
 from inspect import Signature, signature
 from itertools import chain
 from typing import Any, NamedTuple, Self, TypeVar
@@ -76,14 +77,29 @@ class Parameter(Array):
         return Parameter(self, self._requires_grad)
 
 
-Watcher = Callable[["Module", tuple[Any, ...], Any], object]
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A layer of a network that is made of something else than modules, as of a file's nodes.
+
+    Attributes:
+        name: in its network.
+        kind: what it does.
+        weights: the parameters that it reads.
+    """
+
+    name: str
+    kind: str
+    weights: tuple[Parameter, ...]
+
+
+Watcher = Callable[["Module | Step", tuple[Any, ...], Any], object]
 _watcher: ContextVar[Watcher | None] = ContextVar("striate_watcher", default=None)
 
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """A block in which `watcher(module, arguments, result)` follows every call of a module; inner
-    calls end, and are seen, before outer ones.
+    """A block in which `watcher(module, arguments, result)` follows every call of a module, and
+    every `Step`; inner calls end, and are seen, before outer ones.
 
     >>> with watching(lambda module, arguments, result: print(module, result.shape)):
     ...     _ = st.nn.Flatten()(st.ones((2, 3, 4)))
@@ -94,6 +110,11 @@ def watching(watcher: Watcher) -> Iterator[None]:
         yield
     finally:
         _watcher.reset(token)
+
+
+def current_watcher() -> Watcher | None:
+    """Who is told of each call, if anyone."""
+    return _watcher.get()
 
 
 class IncompatibleKeys(NamedTuple):
@@ -171,7 +192,7 @@ class Module(metaclass=_ModuleType):
         """`forward`; NumPy arrays among the arguments become arrays."""
         given = [asarray(a) if isinstance(a, np.ndarray) else a for a in args]
         result = self.forward(*given, **kwargs)
-        watcher = _watcher.get()
+        watcher = current_watcher()
         if watcher is not None:
             watcher(self, (*given, *kwargs.values()), result)
         return result

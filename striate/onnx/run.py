@@ -12,6 +12,7 @@ from typing import Any
 
 from striate.core.array import Array
 from striate.ir.graph import Graph as Program, constant
+from striate.nn.module import Parameter, Step, Watcher, current_watcher
 from striate.onnx.model import Graph, Model, ModelError, Node
 from striate.onnx.operators import OPERATORS
 from striate.onnx.registry import Call, named
@@ -20,6 +21,8 @@ from striate.transform.interpret import interpret
 FOLDED = 1 << 20  # the most elements of a static value that is computed at once
 DEPTH = 64  # of graphs in graphs, and functions in functions
 MAX_NODES = 1_000_000  # of a graph in which every call of a function is replaced by its body
+
+Operands = tuple[Array | None, ...]  # None is an input that is left out
 
 
 # ---- what a model needs --------------------------------------------------------------------
@@ -163,9 +166,13 @@ class Runner:
         for name, value in graph.initializers.items():
             if name not in scope.values:
                 scope.define(name, Array(constant(value)), True)
+        watcher = current_watcher()
         for node in graph.nodes:
             with named(node):
-                self._node(node, scope, opsets)
+                operands = tuple(scope.values[name] if name else None for name in node.inputs)
+                self._node(node, operands, scope, opsets)
+                if watcher is not None:
+                    watch(watcher, node, operands, scope)
         return [self._result(graph, scope, name) for name in body_outputs(graph)]
 
     @staticmethod
@@ -175,8 +182,9 @@ class Runner:
             raise ModelError(f"onnx: graph {graph.name!r}: its output {name!r} has no value")
         return value
 
-    def _node(self, node: Node, scope: Scope, opsets: Mapping[str, int]) -> None:
-        operands = [scope.values[name] if name else None for name in node.inputs]
+    def _node(
+        self, node: Node, operands: Operands, scope: Scope, opsets: Mapping[str, int]
+    ) -> None:
         rule = OPERATORS.get((node.domain, node.op_type))
         static = all(name in scope.static for name in node.inputs if name)
         if rule is None:
@@ -212,7 +220,7 @@ class Runner:
 
         return run
 
-    def _function(self, node: Node, operands: list[Array | None], scope: Scope) -> list[Any]:
+    def _function(self, node: Node, operands: Operands, scope: Scope) -> list[Any]:
         """A call of an operator that the model defines; inputs at the end may be left out."""
         function = self.model.functions[node.domain, node.op_type]
         inside = Scope()
@@ -223,6 +231,13 @@ class Runner:
             value = operands[k] if k < len(operands) else None
             inside.define(formal, value, value is None or node.inputs[k] in scope.static)
         return list(self.run(function.body(node.attributes), inside, function.opsets))
+
+
+def watch(watcher: Watcher, node: Node, operands: Operands, scope: Scope) -> None:
+    """Tell who watches the layers of a network of a node that has run."""
+    weights = tuple(x for x in operands if isinstance(x, Parameter))
+    step = Step(node.name or " ".join(filter(None, node.outputs)), node.op_type, weights)
+    watcher(step, operands, [scope.values[name] for name in node.outputs if name])
 
 
 def is_known(value: Array | None) -> bool:

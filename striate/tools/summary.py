@@ -7,7 +7,7 @@ has two rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -21,6 +21,7 @@ from striate.ir.arguments import integers
 from striate.ir.graph import PARAMETER, Node, parameter, topological
 from striate.ir.types import TensorType
 from striate.nn import Module
+from striate.nn.module import Step, watching
 from striate.ops.conv import CONV
 from striate.pytree import flatten
 from striate.tools.receptive import receptive_field
@@ -166,48 +167,58 @@ def summary(
     shapes = tuple(integers("summary", "input_shapes", shape) for shape in input_shapes)
     element = as_dtype(dtype)
     sources = [parameter(TensorType(shape, element)) for shape in shapes]
-    rows: list[Row] = []
-    owned = set(sources)
-    counted: set[int] = set()
-    macs = [0]  # of the modules whose calls have begun, from the outermost on
-
-    def claim(tree: Any) -> list[Node]:
-        """The nodes of a tree; what made them belongs to the module that runs now."""
-        nodes = [x.node for x in flatten(tree)[0] if isinstance(x, Array)]
-        new = [n for n in topological(nodes, stop=owned.__contains__) if n not in owned]
-        owned.update(new)
-        macs[-1] += sum(_macs(n) for n in new)
-        return nodes
-
-    def enter(args: Any) -> None:
-        claim(args)
-        macs.append(0)
-
-    def leave(name: str, module: Module, out: Any) -> None:
-        outputs = claim(out)
-        done = macs.pop()
-        weights = [p for _, p in module.named_parameters(recurse=False) if id(p) not in counted]
-        counted.update(map(id, weights))
-        size = sum(prod(p.shape) for p in weights)
-        leaf = not any(True for _ in module.children())
-        if outputs and (leaf or done or size):
-            fields = receptive_field(outputs[0], sources[0])
-            spatial = () if fields is None else fields[2:]
-            nbytes = sum(n.type.size * n.type.dtype.itemsize for n in outputs) if leaf else 0
-            kind = type(module).__name__
-            rows.append(Row(name, kind, outputs[0].shape, size, done, spatial, nbytes))
-
-    with tracing(), _evaluating(net), _watched(net, enter, leave):
+    recorder = _Recorder(net, sources)
+    with tracing(), _evaluating(net), watching(recorder):
         net(*(Array(s) for s in sources))
     parameters = list(net.parameters())
     return Summary(
         title or type(net).__name__,
         shapes,
-        tuple(rows),
+        tuple(recorder.rows),
         sum(prod(p.shape) for p in parameters),
         sum(prod(p.shape) for p in parameters if p.requires_grad),
         sum(prod(a.shape) * a.dtype.itemsize for a in (*parameters, *net.buffers())),
     )
+
+
+class _Recorder:
+    """Makes a row of each call; a node belongs to the innermost layer that made it."""
+
+    def __init__(self, net: Module, sources: list[Node]) -> None:
+        self.rows: list[Row] = []
+        self._names = {id(module): name for name, module in net.named_modules()}
+        self._source = sources[0]
+        self._owned = set(sources)
+        self._counted: set[int] = set()
+
+    def __call__(self, layer: Module | Step, arguments: tuple[Any, ...], result: Any) -> None:
+        nodes = _nodes(result)
+        given = {self._source, *_nodes(arguments)}
+        inside = (n for n in topological(nodes, given.__contains__) if n not in given)
+        made = [n for n in inside if n not in self._owned]
+        self._owned.update(made)
+        macs = sum(_macs(n) for n in made)
+        if isinstance(layer, Module):
+            name, kind = self._names.get(id(layer), ""), type(layer).__name__
+            weights: list[Array] = [p for _, p in layer.named_parameters(recurse=False)]
+            leaf = not any(True for _ in layer.children())
+        else:
+            name, kind, weights, leaf = layer.name, layer.kind, list(layer.weights), True
+        weights = [w for w in weights if id(w) not in self._counted]
+        self._counted.update(map(id, weights))
+        size = sum(prod(w.shape) for w in weights)
+        if not nodes or not (leaf or macs or size):
+            return
+        field = receptive_field(nodes[0], self._source)
+        if field is None and isinstance(layer, Step) and not macs:
+            return  # a constant, or arithmetic on shapes
+        nbytes = sum(n.type.size * n.type.dtype.itemsize for n in nodes) if leaf else 0
+        shown = () if field is None else field[2:]
+        self.rows.append(Row(name, kind, nodes[0].shape, size, macs, shown, nbytes))
+
+
+def _nodes(tree: Any) -> list[Node]:
+    return [x.node for x in flatten(tree)[0] if isinstance(x, Array)]
 
 
 def _macs(node: Node) -> int:
@@ -230,37 +241,6 @@ def _evaluating(net: Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-@contextmanager
-def _watched(
-    net: Module, enter: Callable[[Any], None], leave: Callable[[str, Module, Any], None]
-) -> Iterator[None]:
-    """Call `enter(arguments)` and `leave(name, module, output)` around each forward pass."""
-
-    def watch(name: str, module: Module) -> Callable[..., Any]:
-        forward = module.forward
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            enter((args, kwargs))
-            out = forward(*args, **kwargs)
-            leave(name, module, out)
-            return out
-
-        return call
-
-    hidden: list[tuple[Module, Any]] = []
-    try:
-        for name, module in net.named_modules():
-            hidden.append((module, module.__dict__.get("forward")))
-            module.__dict__["forward"] = watch(name, module)
-        yield
-    finally:
-        for module, before in hidden:
-            if before is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = before
 
 
 def _shape(shape: Sequence[int]) -> str:

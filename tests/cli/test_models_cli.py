@@ -96,6 +96,64 @@ def test_convert(saved: Path, tmp_path: Path, capsys: Output) -> None:
     assert "stem.weight" in weights.read(names[1]) and "0.weight" not in weights.read(names[1])
 
 
+MODEL = """<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 3, 8, 8] x) => (float[N, 2] y) <float[2, 3, 1, 1] w = {1, 0, 0, 0, 0, 1}> {
+  c = Conv (x, w)
+  p = GlobalAveragePool (c)
+  y = Flatten (p)
+}"""
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> str:
+    parser = pytest.importorskip("onnx.parser")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(parser.parse_model(MODEL).SerializeToString())
+    return str(path)
+
+
+def test_onnx(onnx_file: str, tmp_path: Path, capsys: Output) -> None:
+    assert main(["inspect", onnx_file]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^c +Conv +1x2x8x8 +6 +384 +1x1 +512 B$", text, re.MULTILINE)
+    assert main(["inspect", onnx_file, "--shape", "5,3,8,8"]) == 0
+    assert "1,920 for 5x3x8x8" in capsys.readouterr().out
+    Image.new("RGB", (8, 8), (51, 0, 204)).save(tmp_path / "x.png")  # 0.2 and 0.8 of 255
+    call = ["predict", onnx_file, str(tmp_path / "x.png"), "--mean", "0", "--std", "1"]
+    assert main([*call, "--out", str(tmp_path / "y.npz")]) == 0
+    scores = weights.read(tmp_path / "y.npz")["x.0"][0]
+    np.testing.assert_allclose(scores, [0.2, 0.8], rtol=64 * np.finfo(np.float32).eps)
+    assert "1 80.0%  0 20.0%" in capsys.readouterr().out  # they are probabilities already
+    assert main(["bench", onnx_file, "--seconds", "0.01", "--rows", "1"]) == 0
+    assert "of 384 multiply-adds" in capsys.readouterr().out
+
+
+def test_onnx_with_free_sizes(tmp_path: Path, capsys: Output) -> None:
+    parser = pytest.importorskip("onnx.parser")
+    path = tmp_path / "model.onnx"
+    free = MODEL.replace("[N, 3, 8, 8]", "[N, 3, H, W]")
+    path.write_bytes(parser.parse_model(free).SerializeToString())
+    assert main(["inspect", str(path)]) == 1
+    assert "its size is free; say it with --shape" in capsys.readouterr().err
+    assert main(["inspect", str(path), "--shape", "1,3,8,8"]) == 0
+    path.write_bytes(b"nothing")
+    assert main(["inspect", str(path)]) == 1
+    assert "no ONNX model" in capsys.readouterr().err
+
+
+def test_real_models(shared_data: Path, capsys: Output) -> None:
+    pytest.importorskip("onnx")
+    folder = shared_data / "onnx_ultraface"
+    assert main(["inspect", str(folder / "version-RFB-320.onnx")]) == 0
+    assert "multiply-adds 100,418,560 for 1x3x240x320" in capsys.readouterr().out
+    face = str(shared_data / "onnx_ultraface" / "1.jpg")
+    call = ["predict", str(folder / "version-RFB-320.onnx"), face]
+    assert main([*call, "--mean", "0.498", "--std", "0.502"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "output 0: float32[1, 4420, 2]" in lines[0]
+    assert float(lines[0].split(" to ")[1]) > 0.9  # a face
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

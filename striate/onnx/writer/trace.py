@@ -14,7 +14,7 @@ from striate.core.array import Array, asarray, current_trace, tracing
 from striate.errors import StriateError, TraceError
 from striate.ir.graph import Node, parameter, topological
 from striate.ir.types import TensorType
-from striate.nn.module import Module, watching
+from striate.nn.module import Module, Step, watching
 from striate.pytree import flatten, leaf_paths, unflatten
 
 
@@ -66,7 +66,9 @@ def trace(f: Callable[..., Any], args: tuple[Any, ...], types: Sequence[TensorTy
     program = Program()
     modules = {id(m): path for path, m in f.named_modules()} if isinstance(f, Module) else {}
 
-    def watcher(module: Module, arguments: tuple[Any, ...], result: Any) -> None:
+    def watcher(module: Module | Step, arguments: tuple[Any, ...], result: Any) -> None:
+        if isinstance(module, Step):
+            return
         inputs, outputs = _nodes(arguments), _nodes(result)
         call = Call(module, inputs, outputs)
         path = modules.get(id(module), type(module).__name__)
