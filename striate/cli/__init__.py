@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   striate bench resnet20 --shape 16,3,32,32 --threads 1
   striate bench model.onnx
   striate convert weights.pth weights.safetensors
+  striate convert resnet20 resnet20.onnx --weights weights.pth --dynamic-batch
 """
 
 

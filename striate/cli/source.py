@@ -44,12 +44,12 @@ class Source:
         return [rng.standard_normal(shape, np.float32) for shape in self.shapes]
 
 
-def add_arguments(p: argparse.ArgumentParser) -> None:
+def add_arguments(p: argparse.ArgumentParser, more: str = "") -> None:
     """What names a network."""
     p.add_argument(
         "model", metavar="MODEL",
         help=f"a name ({', '.join(sorted(models.MODELS))}), an .onnx file, or model.safetensors of "
-        "a training run",
+        f"a training run{more}",
     )  # fmt: skip
     p.add_argument("--weights", metavar="FILE", help=".safetensors, .npz, .pth or .pt for a name")
     p.add_argument("--classes", type=at_least_one, metavar="N", help="outputs of a named model")

@@ -474,3 +474,16 @@ def _type_of(data: Any) -> TensorType | str:
         return TensorType(array.shape, as_dtype(array.dtype))
     except DTypeError:
         return f"{array.dtype}{list(array.shape)}"
+
+
+@contextmanager
+def evaluation(f: object) -> Iterator[None]:
+    """A block in which a module and all below it are in evaluation mode; others are as they are."""
+    training = [m for m in f.modules() if m.training] if isinstance(f, Module) else []
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -21,11 +21,12 @@ from striate.dtype import DType
 from striate.errors import ShapeError
 from striate.ir.graph import Node, topological
 from striate.ir.types import TensorType
+from striate.nn.module import evaluation
 from striate.onnx.read import onnx_package
 from striate.onnx.writer.batch import PRIMES, Symbolic, fixed, with_batch
 from striate.onnx.writer.emit import Emitter, Parts, refuse_unknown
 from striate.onnx.writer.rewrite import rewrite
-from striate.onnx.writer.trace import evaluation, is_array, trace
+from striate.onnx.writer.trace import is_array, trace
 from striate.pytree import flatten
 
 OPSET = 21

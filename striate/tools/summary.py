@@ -7,8 +7,7 @@ has two rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from math import prod
@@ -21,7 +20,7 @@ from striate.ir.arguments import integers
 from striate.ir.graph import PARAMETER, Node, parameter, topological
 from striate.ir.types import TensorType
 from striate.nn import Module
-from striate.nn.module import Step, watching
+from striate.nn.module import Step, evaluation, watching
 from striate.ops.conv import CONV
 from striate.pytree import flatten
 from striate.tools.receptive import receptive_field
@@ -168,7 +167,7 @@ def summary(
     element = as_dtype(dtype)
     sources = [parameter(TensorType(shape, element)) for shape in shapes]
     recorder = _Recorder(net, sources)
-    with tracing(), _evaluating(net), watching(recorder):
+    with tracing(), evaluation(net), watching(recorder):
         net(*(Array(s) for s in sources))
     parameters = list(net.parameters())
     return Summary(
@@ -229,18 +228,6 @@ def _macs(node: Node) -> int:
         return 0
     macs: int = node.attrs.macs
     return macs
-
-
-@contextmanager
-def _evaluating(net: Module) -> Iterator[None]:
-    training = [m for m in net.modules() if m.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -154,6 +154,22 @@ def test_real_models(shared_data: Path, capsys: Output) -> None:
     assert float(lines[0].split(" to ")[1]) > 0.9  # a face
 
 
+def test_to_onnx(saved: Path, tmp_path: Path, capsys: Output) -> None:
+    pytest.importorskip("onnx")
+    target = str(tmp_path / "small.onnx")
+    call = ["convert", "small", target, "--weights", str(saved), "--classes", "3"]
+    assert main([*call, "--shape", "1,3,8,8", "--dynamic-batch"]) == 0
+    assert f"small for 1x3x8x8 in {target}" in capsys.readouterr().out
+    net = models.small(3, 3)
+    st.load_weights(net, saved)
+    net.eval()
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32)
+    want = net(x).numpy()
+    # three convolutions of at most 288 products and a matrix product of 256, in float32
+    bound = 4 * 2 * np.finfo(np.float32).eps * 289 * np.abs(want).max()
+    np.testing.assert_allclose(st.onnx.load(target)(x).numpy(), want, rtol=0, atol=bound)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -163,6 +179,8 @@ def test_real_models(shared_data: Path, capsys: Output) -> None:
         (["inspect", "small", "--weights", __file__], "safetensors, npz or PyTorch"),
         (["bench", __file__], "nor one of"),
         (["convert", __file__, "x.npz"], "safetensors, npz or PyTorch"),
+        (["convert", "small", "x.npz", "--shape", "1,1,8,8"], "are for networks"),
+        (["convert", "small", "x.onnx", "--key", "a"], "are for weights"),
         (["predict", "small", "x.png", "--mean", "1", "2"], "--mean and --std are 1 or 1 numbers"),
         (["predict", "small", "x.png", "--shape", "1,2,8,8"], "an image is (1, 1 or 3, H, W)"),
     ],

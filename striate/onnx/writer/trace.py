@@ -5,8 +5,7 @@ the state that it reads, and of the modules that made each value.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,16 +147,3 @@ def _state_names(f: Callable[..., Any], arrays: Sequence[Array]) -> dict[Array, 
             known.setdefault(id(array), name)
     fresh = (f"state_{i}" for i in range(len(arrays)))
     return {a: known.get(id(a)) or next(fresh) for a in arrays}
-
-
-@contextmanager
-def evaluation(f: Callable[..., Any]) -> Iterator[None]:
-    """A block in which a module and all below it are in evaluation mode."""
-    modes = [(m, m.training) for m in f.modules()] if isinstance(f, Module) else []
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
