@@ -64,3 +64,23 @@ class CifarResNet(nn.Module):
 def resnet20(num_classes: int = 10, in_channels: int = 3) -> CifarResNet:
     """ResNet-20 for CIFAR: 0.27 million parameters."""
     return CifarResNet(20, num_classes, in_channels)
+
+
+def resnet32(num_classes: int = 10, in_channels: int = 3) -> CifarResNet:
+    """ResNet-32 for CIFAR: 0.46 million parameters."""
+    return CifarResNet(32, num_classes, in_channels)
+
+
+def resnet44(num_classes: int = 10, in_channels: int = 3) -> CifarResNet:
+    """ResNet-44 for CIFAR: 0.66 million parameters."""
+    return CifarResNet(44, num_classes, in_channels)
+
+
+def resnet56(num_classes: int = 10, in_channels: int = 3) -> CifarResNet:
+    """ResNet-56 for CIFAR: 0.85 million parameters."""
+    return CifarResNet(56, num_classes, in_channels)
+
+
+def resnet110(num_classes: int = 10, in_channels: int = 3) -> CifarResNet:
+    """ResNet-110 for CIFAR: 1.7 million parameters."""
+    return CifarResNet(110, num_classes, in_channels)

@@ -9,6 +9,9 @@ Fans of a weight [K, C, *W]: fan_in = C * prod(W), fan_out = K * prod(W).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -20,6 +23,27 @@ from striate.errors import ShapeError
 
 A = TypeVar("A", bound=Array)
 Fan = Literal["fan_in", "fan_out"]
+Draw = Callable[[np.random.Generator], NDArray[np.floating]]
+
+_skipping: ContextVar[bool] = ContextVar("striate_skip_init", default=False)
+
+
+@contextmanager
+def skip() -> Iterator[None]:
+    """Within it nothing is drawn, and weights are what they were: zero in a new layer.
+
+    For networks whose weights are loaded, or drawn by other rules, right after.
+
+    >>> with st.nn.init.skip():
+    ...     net = st.nn.Linear(2, 1)
+    >>> net.weight
+    Array([[0., 0.]], dtype=float32)
+    """
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
 
 
 def numpy_generator(seed: int | None = None) -> np.random.Generator:
@@ -35,8 +59,12 @@ def numpy_generator(seed: int | None = None) -> np.random.Generator:
 
 
 def _fill(x: A, value: NDArray[np.floating]) -> A:
-    x.assign(value.astype(x.dtype.numpy))
+    x.assign(value.astype(x.dtype.numpy, copy=False))
     return x
+
+
+def _draw(x: A, seed: int | None, draw: Draw) -> A:
+    return x if _skipping.get() else _fill(x, draw(numpy_generator(seed)))
 
 
 # ---- numbers and distributions -------------------------------------------------------------
@@ -63,12 +91,12 @@ def ones_(x: A) -> A:
 
 def uniform_(x: A, a: float = 0.0, b: float = 1.0, *, seed: int | None = None) -> A:
     """Uniform in [a, b)."""
-    return _fill(x, a + (b - a) * numpy_generator(seed).random(x.shape))
+    return _draw(x, seed, lambda rng: a + (b - a) * rng.random(x.shape))
 
 
 def normal_(x: A, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None) -> A:
     """Normal with this mean and standard deviation."""
-    return _fill(x, mean + std * numpy_generator(seed).standard_normal(x.shape))
+    return _draw(x, seed, lambda rng: mean + std * rng.standard_normal(x.shape))
 
 
 def trunc_normal_(
@@ -90,11 +118,14 @@ def trunc_normal_(
             f"trunc_normal_: [{a}, {b}] holds next to nothing of the normal distribution with mean "
             f"{mean} and std {std}"
         )
-    rng = numpy_generator(seed)
-    value = mean + std * rng.standard_normal(x.shape)
-    while (outside := (value < a) | (value > b)).any():
-        value[outside] = mean + std * rng.standard_normal(int(outside.sum()))
-    return _fill(x, value)
+
+    def draw(rng: np.random.Generator) -> NDArray[np.floating]:
+        value = mean + std * rng.standard_normal(x.shape)
+        while (outside := (value < a) | (value > b)).any():
+            value[outside] = mean + std * rng.standard_normal(int(outside.sum()))
+        return value
+
+    return _draw(x, seed, draw)
 
 
 # ---- variance that layers preserve ---------------------------------------------------------
@@ -186,10 +217,13 @@ def orthogonal_(x: A, gain: float = 1.0, *, seed: int | None = None) -> A:
     """
     fans(x)
     rows, columns = x.shape[0], math.prod(x.shape[1:])
-    normal = numpy_generator(seed).standard_normal((max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(normal)
-    q *= np.sign(np.diag(r))  # the distribution is uniform only with this choice of signs
-    return _fill(x, gain * (q if rows >= columns else q.T).reshape(x.shape))
+
+    def draw(rng: np.random.Generator) -> NDArray[np.floating]:
+        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+        q *= np.sign(np.diag(r))  # the distribution is uniform only with this choice of signs
+        return gain * (q if rows >= columns else q.T).reshape(x.shape)
+
+    return _draw(x, seed, draw)
 
 
 def dirac_(x: A, groups: int = 1) -> A:
