@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 from onnx.backend.base import Backend, BackendRep
 
@@ -28,10 +29,13 @@ class StriateRep(BackendRep):
         self.net = net
 
     def run(self, inputs: Sequence[Any], **kwargs: Any) -> tuple[Value, ...]:
-        """The outputs for these inputs, as NumPy arrays."""
+        """The outputs for these inputs, as NumPy arrays; float16 is rounded to here."""
         result = self.net(*inputs)
         outputs = result if isinstance(result, tuple) else (result,)
-        return tuple(y.numpy() for y in outputs)
+        return tuple(
+            y.numpy().astype(np.float16) if declared.dtype == "FLOAT16" else y.numpy()
+            for declared, y in zip(self.net.graph.outputs, outputs, strict=True)
+        )
 
 
 class StriateBackend(Backend):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,8 +50,9 @@ class OnnxModule(Module):
 
     Floating initialisers are its parameters and buffers, under their names in the file, in which a
     dot separates levels; those without axes and running statistics are buffers, as are integers
-    with two axes or more. Values that shapes are computed from are constants. In training mode
-    (`train()`) batch normalisation uses and moves its statistics, and dropout drops.
+    with two axes or more. Values that shapes are computed from are constants. What the file holds
+    in float16 is float32 here, in which it is computed. In training mode (`train()`) batch
+    normalisation uses and moves its statistics, and dropout drops.
 
     Where an operator needs the values of data (non-maximum suppression, say) the module runs in
     parts, from one such operator to the next, and cannot be traced.
@@ -58,7 +61,6 @@ class OnnxModule(Module):
     def __init__(self, model: Model) -> None:
         check_operators(model)
         check_functions(model)
-        self._model = model
         self._places: dict[str, tuple[Module, str]] = {}
         needed = needed_values(model, model.graph)
         inputs = [v for v in model.graph.inputs if v.name in needed]
@@ -72,9 +74,10 @@ class OnnxModule(Module):
                 if value.ndim > 1:
                     self._place(name, Array(constant(value)))
             elif not value.ndim or name in statistics:
-                self._place(name, Array(constant(_wide(value))))
+                self._place(name, Array(constant(value)))
             else:
-                self._place(name, Parameter(_wide(value)))
+                self._place(name, Parameter(value))
+        self._model = _sharing(model, self._places)
         self._plan = jit(self._run)
         self.eval()
 
@@ -102,6 +105,10 @@ class OnnxModule(Module):
         else:
             holder.register_buffer(leaf, value)
         self._places[name] = (holder, leaf)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`; NumPy arrays become arrays, those of float16 in float32."""
+        return super().__call__(*map(_wide, args), **{k: _wide(v) for k, v in kwargs.items()})
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs of the model: one array, or a tuple of several.
@@ -172,9 +179,17 @@ class OnnxModule(Module):
         return f"{type(self).__name__}({self.extra_repr()})"  # the tree has names only
 
 
-def _wide(value: Value) -> Value:
-    """Floats of 16 bits as float32."""
-    return value.astype(np.float32) if value.dtype == np.float16 else value
+def _wide(value: Any) -> Any:
+    """float16 as float32, in which it is computed."""
+    half = isinstance(value, np.ndarray | np.generic) and value.dtype == np.float16
+    return value.astype(np.float32) if half else value
+
+
+def _sharing(model: Model, places: Mapping[str, tuple[Module, str]]) -> Model:
+    """The model, with weights in the memory of the module's, not twice."""
+    shared = {name: getattr(holder, leaf).numpy() for name, (holder, leaf) in places.items()}
+    graph = replace(model.graph, initializers={**model.graph.initializers, **shared})
+    return replace(model, graph=graph)
 
 
 def _statistics(graph: Graph) -> set[str]:

@@ -262,6 +262,29 @@ def test_versions(version: int) -> None:
     np.testing.assert_allclose(by_version(version)(x).numpy(), expected, rtol=1e-6)
 
 
+def test_tensors_without_axes() -> None:
+    net = load("""
+      g (float[n] x) => (float y) <float a = {3}> { b = ReduceSum <keepdims = 0> (x) y = Mul(b, a) }
+    """)
+    assert net.state_dict()["a"].shape == ()
+    assert net(np.float32([1, 2])).item() == 9
+    values = {"i": np.array(1)}  # as an index, it takes an axis away
+    net = load(
+        "g (float[n, m] x) => (int64 y) { s = Shape(x) y = Gather <axis = 0> (s, i) }", values
+    )
+    assert net(np.zeros((2, 7), np.float32)).tolist() == 7
+
+
+def test_values_of_16_bits_are_computed_in_float32() -> None:
+    """float16 inputs and weights; the sum would be infinite in float16."""
+    net = load("""
+      g (float16[n] x) => (float16[n] y) { a = Add(x, w) b = Cast <to = 10> (a) y = Mul(b, v) }
+    """, {"w": np.float16([60000, 1]), "v": np.float16([0.5, 1])})  # fmt: skip
+    assert net(np.float16([60000, 2])).tolist() == [60000, 3]
+    assert net.state_dict()["w"].dtype is st.float32
+    assert len(list(net.parameters())) == 2
+
+
 @pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16"])
 def test_weights_of_16_bits(kind: str) -> None:
     number = getattr(TensorProto, kind)

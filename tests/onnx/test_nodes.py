@@ -30,13 +30,11 @@ OPERATORS = """
 
 # What is left out, by a pattern of the case's name, and why.
 EXCLUDED = {
-    r"FLOAT16|float16|_fp16": "striate has no dtype float16",
     r"FLOAT8|FLOAT4|INT4|INT2|e8m0": "striate has no dtypes of 8-bit floats, and of 4 and 2 bits",
     r"uint16|uint32|uint64|_ui64|bitwise_not_3d": "striate's only unsigned dtype is uint8",
     r"training_dropout": "the mask is that of NumPy's generator",
     r"identity_sequence|identity_opt": "striate runs tensors only",
     r"bitshift.*(int64|negative_shift)": "shifts of 64 bits, and by negative numbers",
-    r"mod.*fmod_0": "the remainder of floats needs fmod=1",
     r"range_.*_expanded": "spelled out by a Loop",
     r"string": "striate runs numbers only",
 }

@@ -1,4 +1,4 @@
-"""ONNX's numbers for element types."""
+"""ONNX's numbers for element types. What is float16 in ONNX is float32 here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from striate.errors import DTypeError
 
 _BY_NUMBER: dict[int, DType] = {
     1: dt.float32, 2: dt.uint8, 3: dt.int8, 5: dt.int16, 6: dt.int32, 7: dt.int64,
-    9: dt.bool_, 11: dt.float64, 16: dt.bfloat16,
+    9: dt.bool_, 10: dt.float32, 11: dt.float64, 16: dt.bfloat16,
 }  # fmt: skip
 
 
