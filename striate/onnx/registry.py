@@ -47,12 +47,14 @@ class Operator:
     Attributes:
         run: (call, *operands) -> an array, or a tuple of arrays.
         known: positions of the inputs whose values it reads when the graph is built.
+        known_results: positions of the results of its inner graphs whose values it reads then.
         shape_only: whether the result depends on the shapes of its inputs only.
         least, most: how many inputs it takes.
     """
 
     run: Callable[..., Any]
     known: tuple[int, ...]
+    known_results: tuple[int, ...]
     shape_only: bool
     least: int
     most: float
@@ -62,7 +64,11 @@ OPERATORS: dict[tuple[str, str], Operator] = {}  # by (domain, name); ONNX's own
 
 
 def operator(
-    *names: str, known: tuple[int, ...] = (), shape_only: bool = False, domain: str = ""
+    *names: str,
+    known: tuple[int, ...] = (),
+    known_results: tuple[int, ...] = (),
+    shape_only: bool = False,
+    domain: str = "",
 ) -> Callable[[F], F]:
     """Enter a function into the table, as the operators of these names."""
 
@@ -73,7 +79,7 @@ def operator(
         least = sum(p.kind is not Parameter.VAR_POSITIONAL for p in required)
         most = float("inf") if several else len(operands)
         for name in names:
-            OPERATORS[domain, name] = Operator(fn, known, shape_only, least, most)
+            OPERATORS[domain, name] = Operator(fn, known, known_results, shape_only, least, most)
         return fn
 
     return enter

@@ -111,7 +111,9 @@ def needed_values(model: Model, graph: Graph, wanted: Iterable[str] = ()) -> set
             names.update(actual for v, actual in pairs if v.name in formal)
             continue
         for sub in node.subgraphs:
-            inner |= needed_values(model, sub, body_outputs(sub) if read else ())
+            results = body_outputs(sub)
+            kept = results if read else [results[k] for k in rule.known_results]
+            inner |= needed_values(model, sub, kept)
             read = read or any(v.name in inner for v in sub.inputs)
         names |= inner
         if read and not rule.shape_only:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import striate as st
 from striate import nn
 from striate.errors import ShapeError, StriateError, TraceError
+from striate.pytree import flatten
 
 onnx = pytest.importorskip("onnx")
 
@@ -60,6 +61,7 @@ def written(f: Any, path: Path, *xs: Values, batch: bool = False, **options: Any
     st.onnx.save(f, path, xs, dynamic_batch=batch, **options)
     if isinstance(f, nn.Module):
         f.eval()
+    agree(f, lambda *xs: [y.numpy() for y in flatten(st.onnx.load(path)(*xs))[0]], *xs)
     if not RUNTIME and type(f) in BEYOND_THE_REFERENCE:
         return onnx.load(path)
     run = runner(path)

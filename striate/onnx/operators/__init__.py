@@ -3,13 +3,17 @@
 from striate.onnx.operators import (
     activation as activation,
     arithmetic as arithmetic,
+    control as control,
     convolution as convolution,
     create as create,
     index as index,
     logic as logic,
     movement as movement,
+    nonlinear as nonlinear,
     normalization as normalization,
     pool as pool,
+    quantized as quantized,
     reduction as reduction,
+    resize as resize,
 )
 from striate.onnx.registry import OPERATORS as OPERATORS
