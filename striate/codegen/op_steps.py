@@ -23,7 +23,7 @@ from striate.codegen.winograd_gradient import (
     winograd_gradient,
     winograd_gradient_supports,
 )
-from striate.codegen.winograd_plan import algorithm
+from striate.codegen.winograd_plan import algorithm, plan_winograd
 from striate.config import settings
 from striate.ir.graph import Node
 from striate.ops.movement import Padding
@@ -150,7 +150,8 @@ def blocked_conv(
     if kernel == "winograd":
         tiles = algorithm(c.target, spec, settings().precision)
         assert tiles is not None
-        c.add(winograd_conv(c.target, spec, tiles, data, weights, out, epilogue, operands))
+        plan = plan_winograd(c.target, spec, tiles)
+        c.add(winograd_conv(spec, plan, data, weights, out, epilogue, operands))
         return
     assert kernel == "grouped", f"no kernel for {spec} in blocks {xb}, {yb}"
     c.add(grouped_conv(c.target, spec, dtype, data, xb, weights, out, yb, epilogue, operands))

@@ -13,12 +13,11 @@ from striate.codegen.kernel import ALIGNMENT, Buffer, Scratch, Step, View, Word
 from striate.codegen.separable import scratch_vectors
 from striate.codegen.weight_pack import rows_of
 from striate.codegen.winograd_kernel import WinogradKernel
-from striate.codegen.winograd_plan import Plan, Tiles, plan_winograd
+from striate.codegen.winograd_plan import Plan
 from striate.codegen.winograd_weights import WinogradWeights
 from striate.codegen.words import arranged
 from striate.dtype import float32
 from striate.ops.conv import ConvSpec
-from striate.target import Target
 
 FLOAT = 4  # bytes
 
@@ -53,10 +52,8 @@ def _transformed(spec: ConvSpec, packed: Buffer, plan: Plan) -> tuple[Buffer, St
     kernel = WinogradWeights(outputs, taps, plan.nr)
     slots = [t.slots for t in plan.tiles]
     panels = panels_of(spec, plan.nr, plan.lanes)
-    u = Buffer(
-        panels * prod(slots) * spec.in_features * plan.nr * plan.lanes * FLOAT,
-        "transformed weights",
-    )
+    size = panels * prod(slots) * (spec.in_features * plan.nr + 1) * plan.lanes
+    u = Buffer(size * FLOAT, "transformed weights")
     scratch = _up(scratch_vectors(list(zip(taps, slots, strict=True))) * plan.lanes)
     words: dict[str, Word] = {
         "packed": packed,
@@ -70,9 +67,8 @@ def _transformed(spec: ConvSpec, packed: Buffer, plan: Plan) -> tuple[Buffer, St
 
 
 def winograd_conv(
-    target: Target,
     spec: ConvSpec,
-    tiles: tuple[Tiles, ...],
+    plan: Plan,
     x: Buffer,
     w: View,
     y: Buffer,
@@ -80,10 +76,12 @@ def winograd_conv(
     operands: Sequence[Buffer] = (),
 ) -> list[Step]:
     """x: f32[N, C/V, *I, V], w: f32[1, K, C, *W] at any strides -> y: f32[N, K/V, *O, V]."""
-    plan = plan_winograd(target, spec, tiles)
     packed, steps = _packed(spec, w, plan)
-    u, transform = _transformed(spec, packed, plan)
-    return [*steps, transform, _step(spec, plan, x, packed, u, y, epilogue, operands)]
+    u = packed
+    if not plan.chunk:
+        u, transform = _transformed(spec, packed, plan)
+        steps.append(transform)
+    return [*steps, _step(spec, plan, x, packed, u, y, epilogue, operands)]
 
 
 def _step(
@@ -108,15 +106,18 @@ def _step(
         plan.mr,
         plan.nr,
         spec.out_features % (plan.nr * lanes) != 0,
+        plan.chunk > 0,
         epilogue,
     )
     most = plan.most_tiles(spec.batch)
-    slack = plan.mr * plan.nr * lanes  # a register tile may reach beyond the block
-    v_row, m_row = most * lanes, most * plan.nr * lanes
+    slack = plan.mr * lanes  # a register tile may reach beyond the block
+    v_row, m_row = most * lanes, (most + plan.mr) * plan.nr * lanes
     v_slot, m_slot = _odd(channels * v_row, lanes), _odd(plan.panel_group * m_row, lanes)
     m_area = _up(prod(slots) * v_slot + slack)
-    patch = m_area + _up(prod(slots) * m_slot + slack)
+    u_area = m_area + _up(prod(slots) * m_slot)
+    patch = u_area + _up(prod(slots) * (plan.chunk * lanes * plan.nr + 1) * lanes)
     lines = max(
+        scratch_vectors([(t.taps, t.slots) for t in tiles]),
         prod(slots) + scratch_vectors([(n, n) for n in slots]),
         scratch_vectors([(t.slots, t.outputs) for t in tiles]),
     )
@@ -129,9 +130,11 @@ def _step(
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,
         "m_area": m_area,
+        "u_area": u_area,
         "patch": patch,
         "features": spec.out_features,
         "channel_blocks": channels,
+        "chunk": plan.chunk,
         "panels": panels,
         "panel_group": plan.panel_group,
         "panel_groups": -(-panels // plan.panel_group),

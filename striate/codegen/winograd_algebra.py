@@ -89,24 +89,27 @@ class Algorithm:
         """The root mean square of rounding errors in y over that of one rounding, for random x and
         w: how much more is lost than in the definition.
         """
-        if self.plain:
-            return 1.0
-        squares = [
-            _square(g) * _square(b) for g, b in zip(self.weights(), self.inputs(), strict=True)
-        ]
-        rows = [sum(a * a * s for a, s in zip(row, squares, strict=True)) for row in self.results()]
-        return sqrt(max(rows))
+        return 1.0 if self.plain else _amplification(self)
 
 
 _ZERO = (Fraction(0),)
+
+
+@lru_cache(maxsize=1024)
+def _amplification(of: Algorithm) -> float:
+    squares = [_square(g) * _square(b) for g, b in zip(of.weights(), of.inputs(), strict=True)]
+    rows = (
+        sum(float(a) ** 2 * s for a, s in zip(row, squares, strict=True)) for row in of.results()
+    )
+    return sqrt(max(rows))
 
 
 def _identity(n: int) -> Matrix:
     return tuple(tuple(Fraction(i == j) for j in range(n)) for i in range(n))
 
 
-def _square(row: Sequence[Fraction]) -> Fraction:
-    return sum((c * c for c in row), Fraction(0))
+def _square(row: Sequence[Fraction]) -> float:
+    return sum(float(c) ** 2 for c in row)
 
 
 def _distance(p: Fraction, points: Sequence[Fraction]) -> Fraction:

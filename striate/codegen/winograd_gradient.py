@@ -63,7 +63,7 @@ def _register_tiles(target: Target, vectors: int) -> Iterator[tuple[int, int, fl
         for nr in (n for n in range(1, 7) if vectors % n == 0):
             if mr * nr + nr + spare <= target.registers - (target.registers == 32):
                 loads = mr + nr
-                yield mr, nr, max(mr * nr / 2, 0.55 * loads, 4.0) + 0.4
+                yield mr, nr, max(mr * nr / 2, 0.55 * loads, 4.0) + 0.4 + 0.6 * nr
 
 
 def _transforms(tiles: tuple[Tiles, ...]) -> tuple[float, float, float]:
@@ -96,21 +96,16 @@ def _schedule(
     for cut in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, cut, strict=True))
         block = images * prod(sizes)
-        v = slots * block * spec.in_features * FLOAT
+        v, y = (slots * block * f * FLOAT for f in (spec.in_features, spec.out_features))
         if block > 1024 or (block > 16 and v > 8 * target.l2):
             continue
         blocks = prod(cut)
         used = register_groups(tiles, images, cut[1:], 1)
         for mr, nr, cycles in _register_tiles(target, vectors):
             panels = vectors // nr
-            y = slots * block * nr * lanes * FLOAT
             pairs = spec.in_features / mr * panels
             each = used * cycles + slots * (mr * nr + 12.0) + mr * nr * back
-            far = 0.0
-            if v + y > 0.6 * target.l2:
-                far = v / LOAD * panels
-            if y > 0.5 * target.l2:
-                far += y / LOAD * channels * lanes / mr * panels
+            far = (v * panels + y) / LOAD if v + y > 0.6 * target.l2 else 0.0
             for parts in (p for p in (1, 2, 4, 8, MOST_PARTS) if p <= blocks):
                 pieces = parts * panels
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)

@@ -5,7 +5,9 @@
     y[t, k]     =  AT M AT'           through the epilogue
 
 V and M lie in scratch memory of the thread. U, the transformed weights, comes from a step of its
-own. An axis is cut into tiles that differ by at most one output, so no tile is ragged.
+own; or, where it is large, it is made for one panel of features and some channels at a time, in L2:
+the same numbers, which then never go to memory. An axis is cut into tiles that differ by at most
+one output, so no tile is ragged.
 
 Each product is a sum over channels in order, whatever the block, so an image is the same in any
 batch. Where a result is not finite, the tile is computed again from the definition: padding meets
@@ -30,19 +32,21 @@ from striate.codegen.winograd_tiles import (
     BOX_WORDS,
     SOURCE_AXIS_WORDS,
     SOURCE_WORDS,
-    Box,
     Shape,
     Tile,
     TileTransform,
     Tiling,
     slot_number,
 )
+from striate.codegen.winograd_weights import transform_block
 from striate.codegen.words import Words
 from striate.dtype import DType, float32
 
+Ranges = list[tuple[Value, Value]]
+
 _BASE = (
-    "x y u w scratch scratch_each m_area patch features channel_blocks panels panel_group "
-    "panel_groups y_image y_plane x_slot x_row m_slot m_row"
+    "x y u w scratch scratch_each m_area u_area patch features channel_blocks chunk panels "
+    "panel_group panel_groups y_image y_plane x_slot x_row m_slot m_row"
 )
 
 
@@ -55,6 +59,7 @@ class WinogradKernel:
         short: per axis, whether there are tiles of one output less.
         mr, nr: the register tile: tiles, and vectors of features.
         ragged: the last panel has fewer features.
+        fused: the weights are transformed here, and `u` is not read.
         epilogue: what is stored of a sum.
     """
 
@@ -64,6 +69,7 @@ class WinogradKernel:
     mr: int
     nr: int
     ragged: bool
+    fused: bool
     epilogue: Epilogue | None = None
 
     @property
@@ -127,7 +133,7 @@ class Winograd:
 
     def emit(self) -> None:
         """Share (block, group of panels) among threads; transform the tiles of a block once."""
-        e, n = self.e, self.n
+        e, n, k = self.e, self.n, self.k
         groups = n.number("panel_groups")
         first, last = e.share(e.mul(self.tiling.blocks(), groups))
 
@@ -144,7 +150,11 @@ class Winograd:
             def group(g: Value) -> None:
                 start = e.mul(g, n.number("panel_group"))
                 stop = e.smaller(e.add(start, n.number("panel_group")), n.number("panels"))
-                self.products(box, start, stop)
+                ranges = self.tiling.ranges(box)
+                if k.fused:
+                    e.each(start, stop, lambda p: self.chunks(ranges, p, start))
+                else:
+                    self.products(ranges, start, stop)
 
                 def panel(p: Value) -> None:
                     row = e.b.sub(p, start)
@@ -163,39 +173,87 @@ class Winograd:
 
     # ---- V to M ------------------------------------------------------------------------
 
-    def products(self, box: Box, start: Value, stop: Value) -> None:
+    def products(self, ranges: Ranges, start: Value, stop: Value) -> None:
         """All slots of the panels start <= p < stop."""
         e, n, k = self.e, self.n, self.k
-        ranges = self.tiling.ranges(box)
-        chunk = e.mul(n.number("channel_blocks"), self.lanes * self.width)
+        blocks = n.number("channel_blocks")
 
         def slot(where: list[Index], _: list[Value]) -> list[Value]:
             s = slot_number(e, self.slots, where)
-            first, end = self.tiling.with_slot(ranges, where, self.slots)
-            v = e.at(self.v, e.mul(s, n.number("x_slot")), F32)
-            m = e.at(self.m, e.mul(s, n.number("m_slot")), F32)
+            within = self.tiling.with_slot(ranges, where, self.slots)
 
             def panel(p: Value) -> None:
                 at = e.add(e.mul(p, prod(self.slots)), s)
-                u = e.at(n.pointer("u"), e.mul(at, chunk), F32)
-                to = e.at(m, e.mul(e.b.sub(p, start), n.number("m_row")), F32)
-
-                def tiles(t: Value) -> None:
-                    q = e.larger(first, e.smaller(t, e.b.sub(end, e.index(k.mr))))
-                    sums = self.sums(e.at(v, e.mul(q, self.lanes), F32), u)
-                    target = e.at(to, e.mul(q, self.width), F32)
-                    for i, value in enumerate(sums):
-                        e.store(value, e.at(target, i, self.wide), e.target.vector_bytes)
-
-                e.each(first, end, tiles, k.mr)
+                size = e.add(e.mul(blocks, self.lanes * k.nr), 1)
+                u = e.at(n.pointer("u"), e.mul(at, size), self.wide)
+                self.tiles(within, s, e.b.sub(p, start), u, e.index(0), blocks)
 
             e.each(start, stop, panel)
             return []
 
         nest(e, [e.index(s) for s in self.slots], (), slot)
 
-    def sums(self, v: Value, u: Value) -> list[Value]:
-        """The micro-kernel: [MR * NR] sums over channels."""
+    def chunks(self, ranges: Ranges, p: Value, start: Value) -> None:
+        """All slots of panel p, some channels after others, whose U is made first."""
+        e, n, k = self.e, self.n, self.k
+        blocks, chunk = n.number("channel_blocks"), n.number("chunk")
+        each, taps = self.lanes * k.nr, prod(k.taps)
+        area = e.at(self.v, n.number("u_area"), F32)
+        slot_size = e.add(e.mul(chunk, each), 1)  # odd: slots do not meet in one set of a cache
+
+        def some(first: Value) -> None:
+            last = e.smaller(e.add(first, chunk), blocks)
+
+            def block(c: Value) -> None:
+                at = e.mul(e.add(e.mul(p, blocks), c), taps * each)
+                source = e.at(n.pointer("w"), at, self.wide)
+                to = e.at(area, e.mul(e.b.sub(c, first), each), self.wide)
+                transform_block(e, self.algorithms, each, source, to, slot_size, self.patch)
+
+            e.each(first, last, block)
+
+            def slot(where: list[Index], _: list[Value]) -> list[Value]:
+                s = slot_number(e, self.slots, where)
+                within = self.tiling.with_slot(ranges, where, self.slots)
+                u = e.at(area, e.mul(s, slot_size), self.wide)
+                self.tiles(within, s, e.b.sub(p, start), u, first, last)
+                return []
+
+            nest(e, [e.index(s) for s in self.slots], (), slot)
+
+        e.each(0, blocks, some, chunk)
+
+    def tiles(
+        self,
+        within: tuple[Value, Value],
+        s: Value,
+        row: Value,
+        u: Value,
+        first: Value,
+        last: Value,
+    ) -> None:
+        """M of slot s for these tiles and blocks of channels; the first blocks begin the sums."""
+        e, n, k = self.e, self.n, self.k
+        at = e.add(e.mul(s, n.number("x_slot")), e.mul(first, n.number("x_row")))
+        v = e.at(self.v, at, F32)
+        to = e.at(self.m, e.add(e.mul(s, n.number("m_slot")), e.mul(row, n.number("m_row"))), F32)
+        begins = e.b.icmp_signed("==", first, e.index(0))
+        zero = e.const(self.wide, 0)
+
+        def tile(t: Value) -> None:  # the last may reach beyond, where nobody reads
+            target = e.at(to, e.mul(t, self.width), F32)
+            places = [e.at(target, i, self.wide) for i in range(k.mr * k.nr)]
+            sums = [zero] * len(places)
+            if k.fused:
+                sums = e.choose(begins, lambda: sums, lambda: [self.load(p) for p in places])
+            sums = self.sums(e.at(v, e.mul(t, self.lanes), F32), u, sums, e.b.sub(last, first))
+            for value, place in zip(sums, places, strict=True):
+                e.store(value, place, e.target.vector_bytes)
+
+        e.each(*within, tile, k.mr)
+
+    def sums(self, v: Value, u: Value, sums: list[Value], blocks: Value) -> list[Value]:
+        """The micro-kernel: [MR * NR] sums, and what these blocks of channels add."""
         e, k, n = self.e, self.k, self.n
         row = n.number("x_row")
 
@@ -212,8 +270,7 @@ class Winograd:
                         acc[m * k.nr + j] = e.muladd(lanes, weights[j], acc[m * k.nr + j])
             return [e.at(v, row, F32), e.at(u, self.lanes * self.width, F32), *acc]
 
-        zero = [e.const(self.wide, 0)] * (k.mr * k.nr)
-        return e.loop(0, n.number("channel_blocks"), 1, [v, u, *zero], block)[2:]
+        return e.loop(0, blocks, 1, [v, u, *sums], block)[2:]
 
     # ---- M to y ------------------------------------------------------------------------
 

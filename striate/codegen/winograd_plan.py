@@ -25,8 +25,9 @@ from striate.target import Target
 
 AMPLIFICATION = {"highest": 5.5, "high": 24.0, "fast": 140.0}
 NOMINAL = 8  # images among which the weights' way from memory is shared
-LOAD = 8.0  # bytes a cycle from beyond L2
-PIECES = 8  # shares of work that are wanted for several threads
+LOAD = 8.0  # bytes a cycle from beyond L2: one stream while nothing else is done
+STREAM = 12.0  # one stream, beside products
+SCATTER = 3.0  # many streams at once
 TEAM = 2  # threads that a schedule has in mind
 
 
@@ -106,6 +107,8 @@ class Plan:
         lanes: channels of a block.
         image_blocks, blocks: into how many blocks the images and each axis of tiles are cut.
         panel_group: panels of features whose products exist at a time.
+        chunk: blocks of channels whose weights are transformed at a time, by the kernel itself;
+            0: a step before it does that for all.
     """
 
     axes: tuple[Axis, ...]
@@ -116,6 +119,7 @@ class Plan:
     image_blocks: int
     blocks: tuple[int, ...]
     panel_group: int
+    chunk: int = 0
 
     def most_tiles(self, images: int) -> int:
         """Tiles of the largest block."""
@@ -232,6 +236,11 @@ def register_groups(tiles: tuple[Tiles, ...], images: int, parts: tuple[int, ...
     return total
 
 
+def _beyond(target: Target, nbytes: int | float) -> float:
+    """How much of so many bytes L2 doesn't hold, for a cost: it has other things to hold too."""
+    return min(1.0, max(0.0, nbytes / target.l2 - 0.4) / 0.4)
+
+
 @lru_cache(maxsize=1024)
 def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> Plan:
     """The cheapest schedule."""
@@ -243,6 +252,7 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
     x, y = _transforms(tiles)
     counts = (spec.batch, *(t.count for t in tiles))
     weights = slots * spec.in_features * spec.out_features * 4
+    transform = 3.0 * slots + 20  # cycles for a vector of weights
     best: tuple[float, Plan] | None = None
     for parts in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, parts, strict=True))
@@ -258,20 +268,28 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
             tile_groups = register_groups(tiles, images, parts[1:], mr)
             per_panel = tile_groups * (spec.in_features * cycles + 1.5 * mr * nr + 20)
             per_panel += block * nr * y
-            for group in sorted({-(-panels // n) for n in (1, 2, 4, 8, panels)}):
+            slice_bytes = slots * lanes * nr * lanes * 4  # of U: a block of channels, a panel
+            chunk = max(1, min(channels, int(target.l2 / 4) // slice_bytes))
+            options = [(group, 0) for group in {-(-panels // n) for n in (1, 2, 4, 8, panels)}]
+            for group, fused in sorted([*options, (1, chunk)]):
                 shares = -(-panels // group)
                 m = slots * block * group * nr * lanes * 4
-                u = slots * spec.in_features * group * nr * lanes * 4
-                far = u if weights + v > target.l2 / 2 else 0.0
-                if v + m > 0.6 * target.l2:
-                    far += v + 2 * m + v / shares
-                work = group * per_panel + 0.5 * far / LOAD
+                work = group * per_panel
+                work += _beyond(target, v + m) * v / STREAM
+                work += _beyond(target, 1.5 * m) * 2 * m / SCATTER
+                if fused:
+                    work += channels * lanes * nr * transform
+                    work += (-(-channels // fused) - 1) * tile_groups * mr * nr
+                elif weights > target.l2 / 2:
+                    work += slice_bytes * channels * group / STREAM
                 pieces = blocks * shares
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
                 repeated = block * channels * x * (1 if shares == 1 else min(shares, TEAM) / shares)
-                cost = (blocks * shares * work + blocks * shares * repeated) * rounds
+                cost = pieces * (work + repeated) * rounds
+                if not fused and spec.batch > 1:  # weights that are trained are transformed anew
+                    cost += weights / SCATTER
                 if best is None or cost < best[0]:
-                    plan = Plan(axes, tiles, mr, nr, lanes, parts[0], parts[1:], group)
+                    plan = Plan(axes, tiles, mr, nr, lanes, parts[0], parts[1:], group, fused)
                     best = cost, plan
     assert best is not None
     return best[1]

@@ -2,17 +2,19 @@
 
     packed [panel][block][tap][c][NR*V]  ->  U [panel][slot][block][c][NR*V]
 
-A piece of work is a block of channels of one panel.
+A piece of work is a block of channels of one panel. Behind each slot a vector is left unused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 from striate.codegen.emitter import F32, Emitter, Index, Value, vector
 from striate.codegen.separable import Line, separable
-from striate.codegen.winograd_algebra import winograd
+from striate.codegen.winograd_algebra import Algorithm, winograd
+from striate.codegen.winograd_tiles import slot_number
 from striate.codegen.words import Words
 
 WORDS = ("packed", "u", "panels", "channel_blocks", "scratch", "scratch_each")
@@ -48,32 +50,47 @@ class WinogradWeights:
         lanes = e.target.lanes(32)
         wide = vector(F32, lanes)
         algorithms = [winograd(m, r) for m, r in zip(self.outputs, self.taps, strict=True)]
-        sizes = [a.products for a in algorithms]
+        slots = prod(a.products for a in algorithms)
         each = lanes * self.nr  # vectors of a tap of a block
         blocks = n.number("channel_blocks")
-        lines = [Line(a.weights()) for a in algorithms]
         area = e.at(n.pointer("scratch"), e.mul(e.thread, n.number("scratch_each")), F32)
 
         def piece(item: Value) -> None:
             panel, block = e.b.udiv(item, blocks), e.b.urem(item, blocks)
             source = e.at(n.pointer("packed"), e.mul(item, prod(self.taps) * each), wide)
-            place = e.add(e.mul(e.mul(panel, prod(sizes)), blocks), block)
-            target = e.at(n.pointer("u"), e.mul(place, each), wide)
-
-            def one(q: Value) -> None:
-                def put(where: list[Index], values: list[Value], _: list[Value]) -> list[Value]:
-                    for i, value in enumerate(values):
-                        slot = e.add(
-                            i, *(e.mul(w, prod(sizes[j + 1 :])) for j, w in enumerate(where))
-                        )
-                        at = e.add(e.mul(e.mul(slot, blocks), each), q)
-                        e.store(value, e.at(target, at, wide), e.target.vector_bytes)
-                    return []
-
-                steps = [prod(self.taps[j + 1 :]) * each for j in range(len(self.taps))]
-                separable(e, lines, e.at(source, q, wide), steps, area, wide, put)
-
-            e.each(0, each, one)
+            slot = e.add(e.mul(blocks, each), 1)  # odd: slots do not meet in one set of a cache
+            place = e.add(e.mul(e.mul(panel, slots), slot), e.mul(block, each))
+            target = e.at(n.pointer("u"), place, wide)
+            transform_block(e, algorithms, each, source, target, slot, area)
 
         first, last = e.share(e.mul(n.number("panels"), blocks))
         e.each(first, last, piece)
+
+
+def transform_block(
+    e: Emitter,
+    algorithms: Sequence[Algorithm],
+    each: int,
+    source: Value,
+    target: Value,
+    slot: Index,
+    area: Value,
+) -> None:
+    """packed [tap][each] of one block of channels -> [slot][each], vectors; the slots are `slot`
+    vectors apart, and `area` is scratch for `separable`.
+    """
+    wide = vector(F32, e.target.lanes(32))
+    taps, slots = [a.taps for a in algorithms], [a.products for a in algorithms]
+    lines = [Line(a.weights()) for a in algorithms]
+    steps = [prod(taps[j + 1 :]) * each for j in range(len(taps))]
+
+    def one(q: Value) -> None:
+        def put(where: list[Index], values: list[Value], _: list[Value]) -> list[Value]:
+            for i, value in enumerate(values):
+                at = e.add(e.mul(slot_number(e, slots, [*where, i]), slot), q)
+                e.store(value, e.at(target, at, wide), e.target.vector_bytes)
+            return []
+
+        separable(e, lines, e.at(source, q, wide), steps, area, wide, put)
+
+    e.each(0, each, one)

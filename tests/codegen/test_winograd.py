@@ -23,7 +23,7 @@ from striate.codegen.winograd_gradient import (
     gradient_plan,
     winograd_gradient,
 )
-from striate.codegen.winograd_plan import AMPLIFICATION, Axis, Tiles, algorithm
+from striate.codegen.winograd_plan import AMPLIFICATION, Axis, Tiles, algorithm, plan_winograd
 from striate.dtype import float32
 from striate.ops.conv import CONV, ConvSpec
 from striate.ops.window import Window
@@ -85,15 +85,20 @@ class Case:
         split = a.reshape(n, c // self.lanes, self.lanes, *size)
         return np.ascontiguousarray(np.moveaxis(split, 2, -1))
 
-    def run(self, epilogue: Epilogue | None = None, operands: Sequence[Array] = ()) -> Array:
-        """y: [N, 1, K, *O], bitwise the same for 1, 2, 3 and 5 threads."""
+    def run(
+        self, epilogue: Epilogue | None = None, operands: Sequence[Array] = (), **changes: int
+    ) -> Array:
+        """y: [N, 1, K, *O], bitwise the same for 1, 2, 3 and 5 threads; `changes` are to the
+        schedule.
+        """
         x = self.blocked(self.x)
         bx, bw, *rest = buffers = [Buffer(a.nbytes) for a in (x, self.w, *operands)]
         n, _, k, *size = self.spec.out_shape
         shape = (n, k // self.lanes, *size, self.lanes)
         y = Buffer(4 * prod(shape))
         view = View(bw, 0, tuple(s // 4 for s in self.w.strides))
-        steps = winograd_conv(self.target, self.spec, self.tiles, bx, view, y, epilogue, rest)
+        plan = replace(plan_winograd(self.target, self.spec, self.tiles), **changes)  # type: ignore[arg-type]
+        steps = winograd_conv(self.spec, plan, bx, view, y, epilogue, rest)
         made = {b: ((b.nbytes,), np.dtype(np.uint8)) for s in steps for b in s.writes}
         made[y] = (shape, np.dtype(np.float32))
         given = {b: copy_of(a) for b, a in zip(buffers, (x, self.w, *operands), strict=True)}
@@ -147,6 +152,20 @@ def test_any_shape(
     case = Case(spec, most, target)
     lost = prod(winograd(t.outputs, t.taps).amplification for t in case.tiles)
     assert case.loss(case.run()) < 4 * lost
+
+
+def test_the_schedule_changes_no_bit() -> None:
+    """Weights transformed before or in the kernel, in chunks; register tiles; blocks."""
+    target = host_target()
+    case = Case(spec_of(target, (9, 14), (3, 3), (3, 4)), (4, 4), target)
+    first = case.run(chunk=0, panel_group=1)
+    assert case.loss(first) < 64
+    for changes in (
+        {"chunk": 2, "mr": 5, "nr": 1, "panel_group": 1},
+        {"chunk": 1, "mr": 3, "nr": 3, "panel_group": 2, "image_blocks": 1},
+        {"chunk": 0, "mr": 2, "nr": 2, "panel_group": 2, "image_blocks": 2},
+    ):
+        np.testing.assert_array_equal(case.run(**changes), first)
 
 
 def test_an_epilogue() -> None:
