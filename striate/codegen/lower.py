@@ -23,11 +23,13 @@ from striate.target import Target
 from striate.transform.blocks import block_channels
 from striate.transform.factor import factor_sums
 from striate.transform.fuse import Fusion, Group, schedule
+from striate.transform.lift import lift_views
 from striate.transform.views import dense_strides, is_dense, view_through
 
 PASSES: tuple[tuple[str, Callable[[Graph, Target], Graph]], ...] = (
     ("factor_sums", lambda graph, target: factor_sums(graph)),
     ("block_channels", lambda graph, target: block_channels(graph, TargetLayouts(target))),
+    ("lift_views", lambda graph, target: lift_views(graph)),
 )
 
 
@@ -139,12 +141,13 @@ class Lowering:
         to = Operand(n.type.dtype, View(self.allocate(n), 0, dense_strides(shape)))
         self.add(copy_step(shape, Operand(x.type.dtype, source), to))
 
-    def _convolution(self, conv: Node, n: Node) -> None:
+    def _convolution(self, sums: Node, n: Node) -> None:
         """A convolution whose sums become `n` before they are stored."""
-        others = [x for x in self.fusion.leaves([n]) if x is not conv]
-        kinds = [self.fusion.epilogue_kind(x, n) for x in others]
+        conv = self.fusion.base(sums)
+        others = [x for x in self.fusion.leaves([n]) if x is not sums]
+        kinds = [self.fusion.epilogue_kind(x, n, conv) for x in others]
         epilogue = Epilogue(
-            expression_of([n], [conv, *others]),
+            expression_of([n], [sums, *others]),
             tuple(k for k in kinds if k is not None),
             tuple(x.type.dtype for x in others),
         )

@@ -42,12 +42,16 @@ def matmul(x: Operand, y: Operand) -> Node:
             f"(operands {x.type} and {y.type})"
         )
     batch = broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2])
-    (m, k), n, g = a.shape[-2:], b.shape[-1], prod(batch)
-    a = reshape(broadcast_to(a, (*batch, m, k)), (g, m, k))
-    b = reshape(broadcast_to(b, (*batch, k, n)), (g, k, n))
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    shape = (*batch, *((m,) if x.ndim > 1 else ()), *((n,) if y.ndim > 1 else ()))
+    g = prod(batch)
+    if b.ndim == 2:  # one matrix for all rows
+        g, m = 1, g * m
+    else:
+        a, b = broadcast_to(a, (*batch, m, k)), broadcast_to(b, (*batch, k, n))
+    a, b = reshape(a, (g, m, k)), reshape(b, (g, k, n))
     spec = ConvSpec(m, g, k, n)
     out = conv(transpose(a, (1, 0, 2)), transpose(b, (0, 2, 1)), spec)  # [m,g,k] [g,n,k] -> [m,g,n]
-    shape = (*batch, *((m,) if x.ndim > 1 else ()), *((n,) if y.ndim > 1 else ()))
     return reshape(transpose(out, (1, 0, 2)), shape)
 
 
@@ -68,6 +72,5 @@ def linear(x: Operand, w: Operand, bias: Operand | None = None) -> Node:
     x, w = as_node(x), as_node(w)
     if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
         raise ShapeError(f"linear: wants x [*B, C] and w [K, C], got x {x.type} and w {w.type}")
-    y = matmul(reshape(x, (prod(x.shape[:-1]), x.shape[-1])), transpose(w))
-    y = reshape(y, (*x.shape[:-1], w.shape[0]))
+    y = matmul(x, transpose(w))
     return y if bias is None else add(y, bias)

@@ -8,14 +8,14 @@ same values join: one pass over memory gives several results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node
 from striate.ops.movement import SUM
 from striate.transform.blocks import BLOCKED_CONV
-from striate.transform.views import StridedView, is_dense, view_through, whole
+from striate.transform.views import StridedView, is_dense, reshaped, view_through, whole
 
 CHEAP = 10  # what may be computed twice rather than written and read
 COSTS = {"divide": 4, "sqrt": 4, "rsqrt": 5, "reciprocal": 4, "remainder": 8, "floor_divide": 6}
@@ -41,7 +41,7 @@ class Group:
         outputs: the nodes.
         reads: the nodes in memory that it needs (bases of views).
         cost: instructions, roughly.
-        conv: the convolution of a `conv`.
+        conv: the node of a `conv` that is its convolution, or the same in another shape.
     """
 
     kind: str
@@ -201,28 +201,50 @@ class Fusion:
                 continue
             (root,) = group.outputs
             leaves = self.leaves([root])
-            convs = [x for x in leaves if self._feeds_only(x, root)]
-            if not convs or None in [self.epilogue_kind(x, root) for x in leaves]:
+            chosen = next((x for x in reversed(leaves) if self._feeds_only(x, root)), None)
+            if chosen is None:
                 continue
-            group.kind, group.conv = "conv", convs[-1]
-            group.reads.discard(convs[-1])
-            group.reads |= {self.base(x) for x in convs[-1].inputs}
-            taken.add(convs[-1])
+            conv = self.base(chosen)
+            if [self.base(x) for x in leaves].count(conv) > 1:
+                continue
+            if None in [self.epilogue_kind(x, root, conv) for x in leaves]:
+                continue
+            group.kind, group.conv = "conv", chosen
+            group.reads.discard(conv)
+            group.reads |= {self.base(x) for x in conv.inputs}
+            taken.add(conv)
         return [g for g in found if g.outputs[0] not in taken]
 
     def _feeds_only(self, x: Node, root: Node) -> bool:
-        """Whether `x` is a convolution that nothing reads but the expression of `root`."""
-        if x.op is not BLOCKED_CONV or x.shape != root.shape or x in self._outputs:
+        """Whether `x` is a convolution, in whatever shape, that nothing reads but the expression
+        of `root`.
+        """
+        view = self.views[x]
+        conv = view.base
+        if conv.op is not BLOCKED_CONV or x.shape != root.shape or conv in self._outputs:
+            return False
+        if x.type.size != conv.type.size or view.offset or not is_dense(x.shape, view.strides):
             return False
         return all(
-            u is root or (self.is_inlined(u) and self.roots[u] == {root}) for u in self.users[x]
+            u is root or (self.is_inlined(u) and self.roots[u] == {root})
+            for u in self._readers(conv)
         )
 
-    def epilogue_kind(self, x: Node, root: Node) -> str | None:
-        """How an epilogue in blocks reads `x`: per `channel`, as a `scalar` or a `tensor`."""
-        view = self.views[x]
-        shape, strides = root.shape, view.strides
-        if view.offset or x.shape != shape:
+    def _readers(self, n: Node) -> Iterator[Node]:
+        """Who reads a node's memory, as it is or through views."""
+        for u in self.users[n]:
+            if u in self.views and self.base(u) is self.base(n):
+                yield from self._readers(u)
+            else:
+                yield u
+
+    def epilogue_kind(self, x: Node, root: Node, conv: Node) -> str | None:
+        """How an epilogue in the blocks of a convolution reads `x`: per `channel`, as a `scalar` or
+        a `tensor`.
+        """
+        view, shape = self.views[x], conv.shape
+        strides = reshaped(root.shape, view.strides, shape)
+        if view.offset or x.shape != root.shape or strides is None:
             return None
         if is_dense(shape, strides):
             return "tensor"
@@ -230,8 +252,8 @@ class Fusion:
         if not moving:
             return "scalar"
         b = shape[-1]
-        channels = {1: b, root.ndim - 1: 1}
-        wanted = [(a, channels[a]) for a in (1, root.ndim - 1) if shape[a] > 1]
+        channels = {1: b, conv.ndim - 1: 1}
+        wanted = [(a, channels[a]) for a in (1, conv.ndim - 1) if shape[a] > 1]
         size = shape[1] * b
         return "channel" if moving == wanted and view.base.type.size == size else None
 

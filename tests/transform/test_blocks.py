@@ -19,6 +19,7 @@ from striate.transform.blocks import BLOCKED_CONV, BLOCKED_WEIGHT_GRADIENT, bloc
 from striate.transform.factor import factor_sums
 from striate.transform.fuse import Fusion, schedule
 from striate.transform.interpret import interpret
+from striate.transform.lift import lift_views
 from striate.transform.simplify import simplify
 
 Net = Callable[[Any], Any]
@@ -26,6 +27,17 @@ Net = Callable[[Any], Any]
 
 def layers(*parts: nn.Module) -> nn.Module:
     return nn.Sequential(*parts)
+
+
+class Last(nn.Module):
+    """Layers on [N, *I, C], and a scale, between layers on [N, C, *I]."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.inner = layers(*parts)
+
+    def forward(self, x: st.Array) -> st.Array:
+        return 0.5 * self.inner(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -54,6 +66,13 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "three axes": (
         lambda: layers(nn.Conv3d(4, 8, 3, padding=1), nn.InstanceNorm3d(8), nn.MaxPool3d(2)),
         (1, 4, 5, 6, 8),
+    ),
+    "channels last between convolutions": (
+        lambda: layers(
+            nn.Conv2d(3, 16, 3, padding=1), Last(nn.LayerNorm(16), nn.Linear(16, 32), nn.GELU()),
+            nn.Conv2d(32, 16, 1), Last(nn.Linear(16, 16)), nn.ReLU(),
+        ),
+        (2, 3, 6, 7),
     ),
 }  # fmt: skip
 
@@ -93,6 +112,9 @@ def test_passes_keep_values(name: str, target: str) -> None:
     blocked = block_channels(factored, TargetLayouts(named_target(target)))
     blocked.verify()
     close(interpret(blocked, values), want)
+    lifted = lift_views(blocked)
+    lifted.verify()
+    close(interpret(lifted, values), want)
 
 
 def test_convolutions_meet_without_conversions() -> None:
@@ -105,6 +127,33 @@ def test_convolutions_meet_without_conversions() -> None:
     assert ops.count(BLOCKED_WEIGHT_GRADIENT) == 3
     moved = [n for n in blocked.nodes() if n.op is TRANSPOSE and n.ndim == 5 and n.type.size > 5000]
     assert not moved, moved
+
+
+def test_what_stands_between_layouts_is_computed_where_it_is_read() -> None:
+    """A bias, a scale and a residual after a matrix product over channels: no value of their own,
+    though the product has the channels last and the sum that is read has them in blocks.
+    """
+    norm = parameter(st.ones((2, 16, 6, 7)).type)
+    rows, weight = parameter(st.ones((84, 8)).type), parameter(st.ones((8, 16)).type)
+    bias, scale = parameter(st.ones((16,)).type), parameter(st.ones((16, 1, 1)).type)
+    product = st.Array(rows) @ st.Array(weight) + st.Array(bias)
+    after = product.reshape(2, 6, 7, 16).transpose(0, 3, 1, 2) * st.Array(scale)
+    out = after + st.relu(st.conv(st.Array(norm), st.ones((16, 16, 3, 3)), padding=1))
+    graph = simplify(Graph((norm, rows, weight, bias, scale), (out.node,)))
+    blocked = block_channels(graph, TargetLayouts(named_target("x86-64-v4")))
+    before, after_pass = (Fusion(g).groups() for g in (blocked, lift_views(blocked)))
+    assert sum(g.kind in ("map", "conv") for g in after_pass) < sum(
+        g.kind in ("map", "conv") for g in before
+    )
+
+
+def test_an_epilogue_of_a_product_in_another_shape() -> None:
+    rows, weight = parameter(st.ones((2, 6, 7, 8)).type), parameter(st.ones((8, 16)).type)
+    bias = parameter(st.ones((16,)).type)
+    out = st.gelu(st.Array(rows) @ st.Array(weight) + st.Array(bias))
+    graph = simplify(Graph((rows, weight, bias), (out.node,)))
+    groups = Fusion(block_channels(graph, TargetLayouts(named_target("x86-64-v4")))).groups()
+    assert [g.kind for g in groups if g.outputs[0].type.size > 1000] == ["conv"]
 
 
 def test_sums_of_a_batch_norm_backward() -> None:
