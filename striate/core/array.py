@@ -86,6 +86,11 @@ def recording() -> Iterator[None]:
         _recording.reset(token)
 
 
+def is_recording() -> bool:
+    """Whether a derivative is being taken of what runs."""
+    return _recording.get() > 0
+
+
 @contextmanager
 def variables(arrays: Sequence[Array]) -> Iterator[list[Node]]:
     """A block in which each array holds a node of its own with its value, to differentiate by:

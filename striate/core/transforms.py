@@ -15,7 +15,15 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from striate.config import settings
-from striate.core.array import Array, asarray, current_trace, recording, tracing, variables
+from striate.core.array import (
+    Array,
+    asarray,
+    current_trace,
+    is_recording,
+    recording,
+    tracing,
+    variables,
+)
 from striate.errors import DTypeError, ShapeError, StriateError
 from striate.ir.graph import CONSTANT, Node, Value, constant, parameter
 from striate.ir.types import TensorType
@@ -292,8 +300,8 @@ class Jit(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the plan for arguments of these types, tracing the function if it is the first."""
-        if current_trace() is not None:
-            return self.f(*args, **kwargs)  # a jit in a jit is part of the outer plan
+        if current_trace() is not None or is_recording():
+            return self.f(*args, **kwargs)  # part of the outer plan, or of the derivative's graph
         return self._run(*self._prepare(args, kwargs))
 
     def profile(self, *args: P.args, **kwargs: P.kwargs) -> Any:

@@ -156,6 +156,17 @@ def test_third_order_through_every_transform() -> None:
     assert st.jit(st.grad(st.grad(st.grad(f))))(x).item() == pytest.approx(want, rel=1e-13)
 
 
+def test_a_compiled_function_has_its_derivative() -> None:
+    w = st.asarray([3.0, 4.0])
+    f = st.jit(lambda x: x * x * w)
+    x = st.asarray([1.0, 2.0])
+    assert f(x).tolist() == [3, 16]
+    assert st.grad(lambda x: f(x).sum())(x).tolist() == [6, 16]
+    assert st.gradients(lambda: f(x).sum(), w)[1].tolist() == [1, 4]
+    assert st.vjp(f, x)[1](st.ones(2))[0].tolist() == [6, 16]
+    assert st.jvp(f, (x,), (st.ones(2),))[1].tolist() == [6, 16]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
