@@ -53,7 +53,8 @@ def test_a_quantized_convolution_is_exact(per_filter: bool) -> None:
     scales = np.float32(2.0 ** -np.arange(6) if per_filter else 0.5)
     b = integers(-9999, 9999, 6, dtype="int32")
     y = run(
-        """g (uint8[2,4,6,6] x, int8[6,2,3,3] w, float ws, int8 wz, int32[6] b) => (uint8[2,6,6,5] y)
+        """g (uint8[2,4,6,6] x, int8[6,2,3,3] w, float ws, int8 wz, int32[6] b)
+        => (uint8[2,6,6,5] y)
         <float xs = {0.25}, uint8 xz = {200}, float ys = {64.0}, uint8 yz = {17}>
         { y = QLinearConv <group = 2, pads = [1, 0, 1, 1]> (x, xs, xz, w, ws, wz, ys, yz, b) }"""
         .replace("float ws", "float[6] ws" if per_filter else "float ws")

@@ -3,6 +3,7 @@
 from striate.onnx.operators import (
     activation as activation,
     arithmetic as arithmetic,
+    contraction as contraction,
     control as control,
     convolution as convolution,
     create as create,
@@ -13,7 +14,10 @@ from striate.onnx.operators import (
     normalization as normalization,
     pool as pool,
     quantized as quantized,
+    recurrent as recurrent,
     reduction as reduction,
     resize as resize,
+    sampling as sampling,
+    sorting as sorting,
 )
 from striate.onnx.registry import OPERATORS as OPERATORS
