@@ -17,6 +17,7 @@ from striate.data.pickle_machine import (
     Name,
     PickleMachine,
     Refused,
+    Shell,
     as_text,
     put_item,
     tell,
@@ -174,6 +175,27 @@ def _parameter(machine: PickleMachine, args: tuple[Any, ...]) -> Tensor:
     return args[0]
 
 
+class _Unset(Shell):
+    """A tensor that gets its elements with its state, in the oldest files."""
+
+
+def _old_tensor(machine: PickleMachine, args: tuple[Any, ...]) -> Tensor | _Unset:
+    """torch.FloatTensor() and its kin, and Parameter(), or Parameter(tensor, ...)."""
+    return args[0] if args and type(args[0]) is Tensor else _Unset()
+
+
+def _old_state(value: Tensor | _Unset, state: Any) -> Tensor:
+    """(storage, offset, size, stride) of a tensor, or the attributes of a parameter."""
+    if type(state) is tuple and len(state) == 4:
+        storage, offset, shape, strides = state
+        return _tensor(storage, offset, shape, strides)
+    if type(state) is tuple and len(state) == 5 and type(state[0]) is Tensor:
+        return state[0]
+    if type(state) is tuple and len(state) == 3 and type(value) is Tensor:
+        return value
+    raise Refused(f"a state of type {tell(state)} for a tensor")
+
+
 def _from_type(machine: PickleMachine, args: tuple[Any, ...]) -> Tensor:
     """A tensor with attributes: (function, type, arguments, state)."""
     if len(args) != 4 or type(args[0]) is not Name or type(args[2]) is not tuple:
@@ -241,6 +263,12 @@ TORCH = Dialect(
         **PLAIN.calls,
         **_TENSORS,
         Name("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+        Name("torch.nn.parameter", "Parameter"): _old_tensor,
+        **{
+            Name(module, kind.replace("Storage", "Tensor")): _old_tensor
+            for module in ("torch", "torch.cuda")
+            for kind in _BY_STORAGE
+        },
         Name("torch", "Size"): _size,
         Name("torch", "device"): _device,
         Name("collections", "OrderedDict"): _ordered,
@@ -248,6 +276,6 @@ TORCH = Dialect(
         Name("argparse", "Namespace"): _ordered,  # the arguments of a training script
         **{Name(m, n): _items for m in ("__builtin__", "builtins") for n in ("set", "frozenset")},
     },
-    states={**PLAIN.states, dict: _dict_state},
+    states={**PLAIN.states, dict: _dict_state, Tensor: _old_state, _Unset: _old_state},
     persistent=storage_of,
 )

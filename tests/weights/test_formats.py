@@ -120,6 +120,23 @@ def test_dicts_of_python_2(tmp_path: Path) -> None:
     assert read(tmp_path, pth(ordered, s0=FLOATS.tobytes()))["w"].tolist() == [0, 1, 2, 3]
 
 
+def test_tensors_of_the_oldest_files(tmp_path: Path) -> None:
+    sizes = b"(L2L\nL2L\nt(L2L\nL1L\nt"
+    plain = b"ctorch\nFloatTensor\n)\x81q\x09(" + storage(4) + b"L0L\n" + sizes + b"tb"
+    tensors = {
+        "plain": plain,
+        "again": b"h\x09",  # the memo holds the tensor, not its shell
+        "parameter": b"ctorch.nn.parameter\nParameter\n(h\x09\x88t\x81(\x88\x89}tb",
+        "older": b"ctorch.nn.parameter\nParameter\n)\x81(h\x09N\x88}Ntb",
+    }
+    got = read(tmp_path, pth(state(**tensors), s0=FLOATS.tobytes()))
+    for name in tensors:
+        np.testing.assert_array_equal(got[name], FLOATS.reshape(2, 2))
+    for bad in (b"ctorch\nFloatTensor\n)\x81", b"ctorch\nFloatTensor\n)\x81}b"):
+        with pytest.raises(FormatError):
+            read(tmp_path, pth(state(w=bad), s0=FLOATS.tobytes()))
+
+
 def test_nested_keys(tmp_path: Path) -> None:
     inner = state(w=tensor([4], [1]))[2:-1]
     content = pth(b"\x80\x02}U\x01a}U\x01b" + inner + b"ss.", s0=FLOATS.tobytes())
