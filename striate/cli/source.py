@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,20 @@ from striate.errors import ShapeError, StriateError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Where the usual 224 x 224 colour image is not what a network is for.
-SHAPES = {"small": (1, 1, 28, 28), "resnet20": (1, 3, 32, 32)}
+SHAPES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("small", "lenet"), (1, 1, 28, 28)),
+    **{f"resnet{depth}": (1, 3, 32, 32) for depth in (20, 32, 44, 56, 110)},
+    **{
+        f"efficientnet_b{i}": (1, 3, size, size)
+        for i, size in enumerate((224, 240, 288, 300, 380, 456, 528, 600))
+    },
+    **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (1, 3, 16, 112, 112)),
+    **dict.fromkeys(("dncnn", "espcn"), (1, 1, 224, 224)),
+    "unet2d": (1, 3, 256, 256),
+    "unet3d": (1, 1, 64, 64, 64),
+    "tcn": (1, 1, 784),
+    "wavenet": (1, 1, 8192),
+}
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,8 @@ def add_arguments(p: argparse.ArgumentParser, more: str = "") -> None:
     """What names a network."""
     p.add_argument(
         "model", metavar="MODEL",
-        help=f"a name ({', '.join(sorted(models.MODELS))}), an .onnx file, or model.safetensors of "
-        f"a training run{more}",
+        help="a name of st.models, as resnet50; an .onnx file; model.safetensors of a training run"
+        + more,
     )  # fmt: skip
     p.add_argument("--weights", metavar="FILE", help=".safetensors, .npz, .pth or .pt for a name")
     p.add_argument("--classes", type=at_least_one, metavar="N", help="outputs of a named model")
@@ -97,8 +111,11 @@ def _named(args: argparse.Namespace) -> Source:
     shape = args.shape[0] if args.shape else SHAPES.get(args.model, (1, 3, 224, 224))
     if len(shape) < 2:
         raise ShapeError(f"--shape: {args.model} needs a batch and channels, got {shape}")
+    make = models.MODELS[args.model]
     given = {} if args.classes is None else {"num_classes": args.classes}
-    net = models.MODELS[args.model](in_channels=shape[1], **given)
+    if not given.keys() <= signature(make).parameters.keys():
+        raise StriateError(f"--classes: {args.model} gives an image, not classes")
+    net = make(in_channels=shape[1], **given)
     if args.weights:
         st.load_weights(net, args.weights)
     return Source(args.model, net, (shape,), (), *_pixels((shape,)))

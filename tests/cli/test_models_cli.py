@@ -179,6 +179,7 @@ def test_to_onnx(saved: Path, tmp_path: Path, capsys: Output) -> None:
         (["inspect", "small", "--weights", __file__], "safetensors, npz or PyTorch"),
         (["bench", __file__], "nor one of"),
         (["convert", __file__, "x.npz"], "safetensors, npz or PyTorch"),
+        (["inspect", "dncnn", "--classes", "3"], "gives an image, not classes"),
         (["convert", "small", "x.npz", "--shape", "1,1,8,8"], "are for networks"),
         (["convert", "small", "x.onnx", "--key", "a"], "are for weights"),
         (["predict", "small", "x.png", "--mean", "1", "2"], "--mean and --std are 1 or 1 numbers"),
