@@ -1,6 +1,6 @@
 """Which part of the input one element of a value depends on, read from the graph.
 
-A need is an interval of indices per axis, or None for the whole axis. `needs` carries it backward
+A need is an interval of indices per axis, or None for the whole axis. It is carried backward
 from the central element of a value through each op, so what counts is the arithmetic that is
 there, not what a layer is called. Indices may lie in the padding: the field is that of an input
 without borders.
@@ -9,6 +9,7 @@ without borders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
 from math import prod
 from typing import Any
 
@@ -34,22 +35,39 @@ Need = tuple[Interval, ...]
 Needs = list[tuple[Node, Need]]
 
 
-def receptive_field(value: Node, source: Node) -> tuple[int | None, ...] | None:
-    """How many indices of each axis of `source` the central element of `value` depends on.
+class ReceptiveFields:
+    """Calls give the receptive field of a value with respect to `source`."""
 
-    None for an axis of which it depends on all; None in all if it does not depend on `source`.
-    """
-    todo: dict[Node, Need] = {value: tuple(((n - 1) // 2,) * 2 for n in value.shape)}
-    for node in reversed(topological([value], stop=lambda n: n is source)):
-        need = todo.get(node)
-        if need is None or node is source:
-            continue
-        for x, part in _inputs(node, need):
-            todo[x] = _union(todo[x], part) if x in todo else part
-    need = todo.get(source)
-    if need is None:
+    def __init__(self, source: Node) -> None:
+        self.source = source
+        self._order: dict[Node, int] = {source: 0}  # what depends on it, inputs before users
+        self._seen: set[Node] = {source}
+
+    def __call__(self, value: Node) -> tuple[int | None, ...] | None:
+        """How many indices of each axis of the source the central element of `value` depends on.
+
+        None for an axis of which it depends on all; None in all if it does not depend on it.
+        """
+        for node in topological([value], stop=self._seen.__contains__):
+            if node not in self._seen:
+                self._seen.add(node)
+                if any(x in self._order for x in node.inputs):
+                    self._order[node] = len(self._order)
+        if value not in self._order:
+            return None
+        needs: dict[Node, Need] = {value: tuple(((n - 1) // 2,) * 2 for n in value.shape)}
+        todo = [(-self._order[value], value)]
+        while todo:
+            _, node = heappop(todo)
+            if node is self.source:
+                return tuple(None if i is None else i[1] - i[0] + 1 for i in needs[node])
+            for x, part in _inputs(node, needs[node]):
+                if x in needs:
+                    needs[x] = _union(needs[x], part)
+                elif x in self._order:
+                    needs[x] = part
+                    heappush(todo, (-self._order[x], x))
         return None
-    return tuple(None if i is None else i[1] - i[0] + 1 for i in need)
 
 
 def _union(a: Need, b: Need) -> Need:

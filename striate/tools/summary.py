@@ -23,7 +23,7 @@ from striate.nn import Module
 from striate.nn.module import Step, evaluation, watching
 from striate.ops.conv import CONV
 from striate.pytree import flatten
-from striate.tools.receptive import receptive_field
+from striate.tools.receptive import ReceptiveFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +186,13 @@ class _Recorder:
     def __init__(self, net: Module, sources: list[Node]) -> None:
         self.rows: list[Row] = []
         self._names = {id(module): name for name, module in net.named_modules()}
-        self._source = sources[0]
+        self._field_of = ReceptiveFields(sources[0])
         self._owned = set(sources)
         self._counted: set[int] = set()
 
     def __call__(self, layer: Module | Step, arguments: tuple[Any, ...], result: Any) -> None:
         nodes = _nodes(result)
-        given = {self._source, *_nodes(arguments)}
+        given = {self._field_of.source, *_nodes(arguments)}
         inside = (n for n in topological(nodes, given.__contains__) if n not in given)
         made = [n for n in inside if n not in self._owned]
         self._owned.update(made)
@@ -208,7 +208,7 @@ class _Recorder:
         size = sum(prod(w.shape) for w in weights)
         if not nodes or not (leaf or macs or size):
             return
-        field = receptive_field(nodes[0], self._source)
+        field = self._field_of(nodes[0])
         if field is None and isinstance(layer, Step) and not macs:
             return  # a constant, or arithmetic on shapes
         nbytes = sum(n.type.size * n.type.dtype.itemsize for n in nodes) if leaf else 0
@@ -222,12 +222,23 @@ def _nodes(tree: Any) -> list[Node]:
 
 def _macs(node: Node) -> int:
     """Of a product with something that is given; a pool's filter of ones adds, and no more."""
-    if node.op is not CONV:
-        return 0
-    if not all(any(n.op is PARAMETER for n in topological([x])) for x in node.inputs):
+    if node.op is not CONV or not all(map(_is_given, node.inputs)):
         return 0
     macs: int = node.attrs.macs
     return macs
+
+
+def _is_given(node: Node) -> bool:
+    """Whether it depends on an input or a weight; constants do not."""
+    todo, seen = [node], {node}
+    while todo:
+        found = todo.pop()
+        if found.op is PARAMETER:
+            return True
+        fresh = [x for x in found.inputs if x not in seen]
+        seen.update(fresh)
+        todo += fresh
+    return False
 
 
 def _shape(shape: Sequence[int]) -> str:
