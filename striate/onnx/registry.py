@@ -18,7 +18,8 @@ An input that must be known when the graph is built, such as a shape, is declare
 `@operator("Reshape", known=(1,))`, and read by `node.known(x, "shape")`: then whatever it is
 computed from is kept known too (constants, shapes, and small inputs of the graph, for each value of
 which there is a trace of its own). Arithmetic on known values needs nothing: it is done at once.
-An operator whose result depends only on the shape of its input says `shape_only=True`.
+An operator whose result depends only on the shape of its input says `shape_only=True`, one that
+draws random numbers `random=True`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Operator:
         known: positions of the inputs whose values it reads when the graph is built.
         known_results: positions of the results of its inner graphs whose values it reads then.
         shape_only: whether the result depends on the shapes of its inputs only.
+        random: whether the result is another one at each call.
         least, most: how many inputs it takes.
     """
 
@@ -56,6 +58,7 @@ class Operator:
     known: tuple[int, ...]
     known_results: tuple[int, ...]
     shape_only: bool
+    random: bool
     least: int
     most: float
 
@@ -68,6 +71,7 @@ def operator(
     known: tuple[int, ...] = (),
     known_results: tuple[int, ...] = (),
     shape_only: bool = False,
+    random: bool = False,
     domain: str = "",
 ) -> Callable[[F], F]:
     """Enter a function into the table, as the operators of these names."""
@@ -79,7 +83,9 @@ def operator(
         least = sum(p.kind is not Parameter.VAR_POSITIONAL for p in required)
         most = float("inf") if several else len(operands)
         for name in names:
-            OPERATORS[domain, name] = Operator(fn, known, known_results, shape_only, least, most)
+            OPERATORS[domain, name] = Operator(
+                fn, known, known_results, shape_only, random, least, most
+            )
         return fn
 
     return enter

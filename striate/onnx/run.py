@@ -198,7 +198,8 @@ class Runner:
             call = Call(node, opsets.get(node.domain, 1), self.training, self._inner(scope, opsets))
             result = rule.run(call, *operands)
             outputs = list(result) if isinstance(result, tuple) else [result]
-            static = (static and not any(node.subgraphs)) or rule.shape_only
+            pure = not rule.random and not any(node.subgraphs)
+            static = (static and pure) or rule.shape_only
         if len(outputs) < len(node.outputs):
             raise ModelError(f"it names {len(node.outputs)} outputs; there are {len(outputs)}")
         if static and all(x is None or x.node.data is not None for x in operands):

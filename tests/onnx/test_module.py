@@ -213,6 +213,31 @@ def test_shapes_of_shapes_need_no_data() -> None:
         assert net(x).tolist() == x[:, :, :h, :w].reshape(shape[0], -1).tolist()
 
 
+def test_random_numbers_are_other_ones_at_each_call() -> None:
+    net = load("""
+      g (float[n] x) => (float[n] y) { z = RandomNormalLike <mean = 3.0> (x) y = Add(x, z) }
+    """)
+    x = np.zeros(5000, np.float32)
+    st.random.seed(1)
+    first, second = net(x).numpy(), net(x).numpy()
+    st.random.seed(1)
+    np.testing.assert_array_equal(net(x).numpy(), first)
+    assert not np.array_equal(first, second)
+    for y in (first, second):
+        assert abs(y.mean() - 3) < 0.1  # 7 standard deviations
+        assert abs(y.std() - 1) < 0.1
+
+
+def test_dropout_drops_in_training_mode() -> None:
+    net = load("g (float[n] x) => (float[n] y) <float rate = {0.25}> { y = Dropout(x, rate) }")
+    x = np.ones(4000, np.float32)
+    assert net(x).tolist() == x.tolist()
+    y = net.train()(x).numpy()
+    assert set(np.unique(y)) == {0, np.float32(4 / 3)}
+    assert abs((y == 0).mean() - 0.25) < 0.05  # 7 standard deviations
+    assert net.eval()(x).tolist() == x.tolist()
+
+
 # ---- versions and element types ------------------------------------------------------------
 
 

@@ -9,15 +9,18 @@ from striate.onnx.operators import (
     create as create,
     index as index,
     logic as logic,
+    losses as losses,
     movement as movement,
     nonlinear as nonlinear,
     normalization as normalization,
     pool as pool,
     quantized as quantized,
+    random as random,
     recurrent as recurrent,
     reduction as reduction,
     resize as resize,
     sampling as sampling,
     sorting as sorting,
+    spatial as spatial,
 )
 from striate.onnx.registry import OPERATORS as OPERATORS

@@ -72,6 +72,13 @@ def swish(node: Call, x: Array) -> Array:
     return x * st.sigmoid(x * node.float("alpha", 1.0))
 
 
+@operator("SwiGLU")
+def swiglu(node: Call, gate: Array, x: Array) -> Array:
+    if gate.shape != x.shape:
+        raise ShapeError(f"wants two inputs of one shape, got {gate.type} and {x.type}")
+    return swish(node, gate) * x
+
+
 @operator("Clip")
 def clip(node: Call, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
     """Limits are attributes before opset 11, inputs since then."""
@@ -80,7 +87,7 @@ def clip(node: Call, x: Array, low: Array | None = None, high: Array | None = No
     return st.clip(x, node.float("min", None), node.float("max", None))
 
 
-@operator("Dropout", known=(2,))
+@operator("Dropout", known=(1, 2))
 def dropout(
     node: Call, x: Array, ratio: Array | None = None, training: Array | None = None
 ) -> tuple[Array, Array]:

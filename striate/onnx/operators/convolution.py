@@ -82,6 +82,26 @@ def _split(total: int, auto: str) -> tuple[int, int]:
     return (half, total - half) if auto == "SAME_UPPER" else (total - half, half)
 
 
+@operator("CausalConvWithState")
+def causal_conv(
+    node: Call, x: Array, w: Array, b: Array | None = None, past: Array | None = None
+) -> tuple[Array, Array]:
+    """(y, state): depthwise along x [N, C, L], continued from the last k - 1 elements before it."""
+    if x.ndim != 3 or w.ndim != 3 or w.shape[:2] != (x.shape[1], 1):
+        raise ShapeError(f"wants x [N, C, L] and w [C, 1, k], got {x.type} and {w.type}")
+    before = (*x.shape[:2], w.shape[2] - 1)
+    if past is not None and past.shape != before:
+        raise ShapeError(f"past_state must have shape {before}, got {past.type}")
+    whole = st.concat([st.zeros(before, x.dtype) if past is None else past, x], 2)
+    y = st.conv(whole, w, b, groups=x.shape[1])
+    activation = node.string("activation", "none")
+    if activation in ("silu", "swish"):
+        y = st.silu(y)
+    elif activation != "none":
+        raise ShapeError(f"activation must be none, silu or swish, got {activation!r}")
+    return y, whole[:, :, whole.shape[2] - before[2] :]
+
+
 @operator("MatMul")
 def matmul(node: Call, a: Array, b: Array) -> Array:
     return st.matmul(a, b)

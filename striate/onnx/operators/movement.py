@@ -195,15 +195,38 @@ def pad(
 # ---- along an axis -------------------------------------------------------------------------
 
 
+def _scan(node: Call, x: Array, axis: Array, neutral: int) -> Array:
+    """Every element combined with those before it, by doubling steps.
+
+    Exclusive: without the element itself; reverse: from the end.
+    """
+    a = normalize_axis("axis", one(node, axis, "axis"), x.ndim)
+    reverse = bool(node.int("reverse", 0))
+    y = st.flip(x, a) if reverse else x
+
+    def shifted(y: Array, by: int) -> Array:
+        return st.pad(y, [(by, -by) if k == a else (0, 0) for k in range(x.ndim)], value=neutral)
+
+    if node.int("exclusive", 0) and x.shape[a]:
+        y = shifted(y, 1)
+    if neutral == 0:
+        y = st.cumulative_sum(y, a).astype(x.dtype)
+    else:
+        step = 1
+        while step < x.shape[a]:
+            y = y * shifted(y, step)
+            step *= 2
+    return st.flip(y, a) if reverse else y
+
+
 @operator("CumSum", known=(1,))
 def cumulative_sum(node: Call, x: Array, axis: Array) -> Array:
-    """Exclusive: without the element itself; reverse: from the end."""
-    a = normalize_axis("axis", one(node, axis, "axis"), x.ndim)
-    y = st.flip(x, a) if node.int("reverse", 0) else x
-    if node.int("exclusive", 0) and x.shape[a]:
-        y = st.pad(y, [(1, -1) if k == a else (0, 0) for k in range(x.ndim)])
-    y = st.cumulative_sum(y, a).astype(x.dtype)
-    return st.flip(y, a) if node.int("reverse", 0) else y
+    return _scan(node, x, axis, 0)
+
+
+@operator("CumProd", known=(1,))
+def cumulative_product(node: Call, x: Array, axis: Array) -> Array:
+    return _scan(node, x, axis, 1)
 
 
 @operator("ReverseSequence")
