@@ -110,6 +110,19 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return allocate(shape, dtype)[0]
 
 
+def aligned_full(shape: tuple[int, ...], value: NDArray[Any]) -> NDArray[Any]:
+    """An array of one number, `value`; zeros take no memory before they are written or read."""
+    if np.any(value.reshape(1).view(np.uint8)):
+        y = aligned_empty(shape, value.dtype)
+        y.fill(value)
+        return y
+    count = value.dtype.itemsize
+    for n in shape:
+        count *= n
+    raw = np.zeros(count + ALIGNMENT, np.uint8)
+    return np.ndarray(shape, value.dtype, raw, -address(raw) % ALIGNMENT)
+
+
 def aligned_copy(x: NDArray[Any]) -> NDArray[Any]:
     """A row-major copy whose address is a multiple of 64."""
     y = aligned_empty(x.shape, x.dtype)

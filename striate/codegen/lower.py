@@ -22,8 +22,9 @@ from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Value, topologica
 from striate.target import Target
 from striate.transform.blocks import block_channels
 from striate.transform.factor import factor_sums
-from striate.transform.fuse import Fusion, Group, schedule
+from striate.transform.fuse import Fusion, Group
 from striate.transform.lift import lift_views
+from striate.transform.schedule import schedule
 from striate.transform.views import dense_strides, is_dense, view_through
 
 PASSES: tuple[tuple[str, Callable[[Graph, Target], Graph]], ...] = (

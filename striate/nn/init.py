@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from striate.core.array import Array
 from striate.core.random import default_generator
+from striate.dtype import float32
 from striate.errors import ShapeError
+from striate.ir.graph import constant
+from striate.memory import aligned_empty, located
 
 A = TypeVar("A", bound=Array)
 Fan = Literal["fan_in", "fan_out"]
@@ -59,12 +62,21 @@ def numpy_generator(seed: int | None = None) -> np.random.Generator:
 
 
 def _fill(x: A, value: NDArray[np.floating]) -> A:
-    x.assign(value.astype(x.dtype.numpy, copy=False))
+    """`value` is an array that nobody else has."""
+    x.assign(Array(constant(located(value.astype(x.dtype.numpy, copy=False))[0])))
     return x
 
 
 def _draw(x: A, seed: int | None, draw: Draw) -> A:
     return x if _skipping.get() else _fill(x, draw(numpy_generator(seed)))
+
+
+def _normal(rng: np.random.Generator, x: Array, mean: float, std: float) -> NDArray[np.floating]:
+    value = aligned_empty(x.shape, np.dtype(np.float32 if x.dtype is float32 else np.float64))
+    rng.standard_normal(dtype=value.dtype, out=value)
+    value *= std
+    value += mean
+    return value
 
 
 # ---- numbers and distributions -------------------------------------------------------------
@@ -96,7 +108,7 @@ def uniform_(x: A, a: float = 0.0, b: float = 1.0, *, seed: int | None = None) -
 
 def normal_(x: A, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None) -> A:
     """Normal with this mean and standard deviation."""
-    return _draw(x, seed, lambda rng: mean + std * rng.standard_normal(x.shape))
+    return _draw(x, seed, lambda rng: _normal(rng, x, mean, std))
 
 
 def trunc_normal_(
@@ -120,7 +132,7 @@ def trunc_normal_(
         )
 
     def draw(rng: np.random.Generator) -> NDArray[np.floating]:
-        value = mean + std * rng.standard_normal(x.shape)
+        value = _normal(rng, x, mean, std)
         while (outside := (value < a) | (value > b)).any():
             value[outside] = mean + std * rng.standard_normal(int(outside.sum()))
         return value

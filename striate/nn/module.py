@@ -27,6 +27,7 @@ from striate.dtype import as_dtype
 from striate.errors import DTypeError, ShapeError
 from striate.ir.graph import constant
 from striate.ir.types import TensorType
+from striate.ops.movement import filled
 from striate.ops.operand import as_value
 
 T = TypeVar("T")
@@ -35,6 +36,9 @@ T = TypeVar("T")
 def own(data: Any, dtype: object = None) -> Array:
     """An array that shares neither node nor memory with `data`: state for an assignment."""
     if isinstance(data, Array):
+        value = filled(data.node) if dtype is None else None
+        if value is not None:
+            return Array(constant(value))
         data = data.numpy()
     return Array(constant(as_value(data, None if dtype is None else as_dtype(dtype))))
 

@@ -20,6 +20,7 @@ from striate.errors import DTypeError, ShapeError
 from striate.ir.arguments import as_integer, integer, integers, pair
 from striate.ir.graph import Cotangents, Node, Op, Value, apply, constant
 from striate.ir.types import TensorType, normalize_axes, normalize_axis
+from striate.memory import aligned_full
 from striate.ops.operand import Operand, as_node, as_number
 
 
@@ -165,6 +166,13 @@ def broadcast_to(x: Operand, shape: Sequence[int]) -> Node:
     """
     x, sizes = as_node(x), integers("broadcast_to", "shape", shape)
     return x if x.shape == sizes else apply(BROADCAST_TO, (x,), sizes)
+
+
+def filled(node: Node) -> Value | None:
+    """The value of a node that is one known number in every place, in new memory; else None."""
+    if node.op is not BROADCAST_TO or node.inputs[0].data is None or node.inputs[0].type.size != 1:
+        return None
+    return aligned_full(node.shape, node.inputs[0].data)
 
 
 def _sum_infer(axes: tuple[int, ...], x: TensorType) -> TensorType:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 from striate.config import settings
 from striate.errors import StriateError, TraceError
 from striate.ir.graph import PARAMETER, Graph, Node, Value, apply, parameter, topological
-from striate.ops.movement import ALIAS
+from striate.ops.movement import ALIAS, filled
 from striate.transform.interpret import interpret
 from striate.transform.simplify import simplify
 
@@ -142,7 +142,12 @@ def evaluate(outputs: Sequence[Node]) -> None:
     Raises:
         TraceError: a value depends on an argument of a function that is being traced.
     """
-    todo = [y for y in dict.fromkeys(outputs) if y.data is None]
+    todo = []
+    for y in dict.fromkeys(outputs):
+        if y.data is None:
+            y.data = filled(y)  # needs no plan
+        if y.data is None:
+            todo.append(y)
     if not todo:
         return
     plan, leaves = plan_of(todo)

@@ -8,7 +8,7 @@ same values join: one pass over memory gives several results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -174,6 +174,7 @@ class Fusion:
         """Every kernel of the graph, in an order in which each follows what it reads."""
         found: list[Group] = []
         at: dict[Node, int] = {}
+        alike: dict[Hashable, list[int]] = {}  # the groups that loop in the same way
         for n in self.order:
             kind = self._kind(n)
             if kind is None:
@@ -181,9 +182,12 @@ class Fusion:
             fused = kind in ("map", "sum")
             leaves = self.leaves([n]) if fused else [*n.inputs]
             reads = {self.base(x) for x in leaves}
-            joined = self._join(n, kind, leaves, found, at) if fused else None
+            loops = (kind, n.inputs[0].shape, n.attrs) if kind == "sum" else (kind, n.shape)
+            same = alike.setdefault(loops, []) if fused else []
+            joined = self._join(n, kind, leaves, found, at, same) if fused else None
             if joined is None:
                 at[n] = len(found)
+                same.append(len(found))
                 found.append(Group(kind, [n], reads, self.cost[n] if fused else 0))
             else:
                 at[n] = joined
@@ -269,19 +273,21 @@ class Fusion:
         return None if n.op.elementwise or self.base(n) is not n else "op"
 
     def _join(
-        self, n: Node, kind: str, leaves: Sequence[Node], found: list[Group], at: dict[Node, int]
+        self,
+        n: Node,
+        kind: str,
+        leaves: Sequence[Node],
+        found: list[Group],
+        at: dict[Node, int],
+        same: Sequence[int],
     ) -> int | None:
-        """The group that can take `n` along, if there is one."""
-        box = n.inputs[0].shape if kind == "sum" else n.shape
-        attrs = n.attrs if kind == "sum" else None
+        """The group among `same`, which loop as `n` does, that can take `n` along, if any can."""
         latest = max((at[self.base(x)] for x in leaves if self.base(x) in at), default=-1)
         bases = {self.base(x) for x in leaves if self._large(x, max(1, n.type.size))}
-        for i in range(len(found) - 1, max(latest - 1, -1), -1):
+        for i in reversed(same):
+            if i < latest:
+                break
             group = found[i]
-            if group.kind != kind or group.box != box:
-                continue
-            if kind == "sum" and group.outputs[0].attrs != attrs:
-                continue
             if len(group.outputs) >= MOST or group.cost + self.cost[n] > LARGEST:
                 continue
             members = {*group.outputs}
@@ -301,51 +307,3 @@ class Fusion:
 def operation_cost(n: Node) -> int:
     """Vector instructions, roughly."""
     return 1 if n.op.name in SIMPLE else COSTS.get(n.op.name, 14)
-
-
-def schedule(groups: Sequence[Group], outputs: Iterable[Node]) -> list[Group]:
-    """The groups in an order that needs little memory: whatever frees at least as much as it
-    allocates runs as soon as it can, such as weight gradients and updates; else they keep the order
-    of the graph.
-    """
-    producer = {n: g for g in groups for n in g.outputs}
-    readers: dict[Node, int] = {}
-    for g in groups:
-        for x in g.reads:
-            if x in producer:
-                readers[x] = readers.get(x, 0) + 1
-    forever = {*outputs}
-    waiting = {g: len({producer[x] for x in g.reads if x in producer} - {g}) for g in groups}
-    users: dict[Group, list[Group]] = {g: [] for g in groups}
-    for g in groups:
-        for before in {producer[x] for x in g.reads if x in producer} - {g}:
-            users[before].append(g)
-
-    def grows(g: Group) -> int:
-        made = sum(n.type.nbytes for n in g.outputs if n not in forever)
-        freed = sum(
-            x.type.nbytes for x in g.reads if x in producer and readers[x] == 1 and x not in forever
-        )
-        return made - freed
-
-    position = {g: i for i, g in enumerate(groups)}
-    ready = [g for g in groups if not waiting[g]]
-    done: list[Group] = []
-    while ready:
-        ready.sort(key=position.__getitem__)
-        chosen = next((g for g in ready if producer_reads(g, producer) and grows(g) <= 0), ready[0])
-        ready.remove(chosen)
-        done.append(chosen)
-        for x in chosen.reads:
-            if x in producer:
-                readers[x] -= 1
-        for g in users[chosen]:
-            waiting[g] -= 1
-            if not waiting[g]:
-                ready.append(g)
-    return done
-
-
-def producer_reads(g: Group, producer: dict[Node, Group]) -> bool:
-    """Whether it reads anything that the plan computes."""
-    return any(x in producer for x in g.reads)

@@ -17,9 +17,10 @@ from striate.ops.conv import CONV
 from striate.ops.movement import SUM, TRANSPOSE
 from striate.transform.blocks import BLOCKED_CONV, BLOCKED_WEIGHT_GRADIENT, block_channels
 from striate.transform.factor import factor_sums
-from striate.transform.fuse import Fusion, schedule
+from striate.transform.fuse import Fusion
 from striate.transform.interpret import interpret
 from striate.transform.lift import lift_views
+from striate.transform.schedule import schedule
 from striate.transform.simplify import simplify
 
 Net = Callable[[Any], Any]
