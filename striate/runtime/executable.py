@@ -268,7 +268,7 @@ class Executable:
         rest = [s for flag, s in zip(static, steps, strict=True) if not flag]
         read = {b for s in rest for b in s.buffers()}
         made = {b for s in first for b in s.writes if b in read}
-        if sum(b.nbytes for b in made) < WORTH_KEEPING:
+        if not WORTH_KEEPING <= sum(b.nbytes for b in made) <= KEPT_BYTES:
             return [], steps, {}
         return first, rest, {b: aligned_empty((b.nbytes,), _BYTES) for b in made}
 
