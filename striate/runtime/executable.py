@@ -38,7 +38,8 @@ from striate.transform.interpret import refuse_larger_than_memory
 
 WORTH_KEEPING = 1 << 14  # bytes that steps on constant inputs must make to be kept
 KEPT_BYTES = 1 << 30  # the most that all plans keep together; those not used longest let go first
-CHANGES = 3  # of the inputs that were the same, after which nothing is kept any more
+CHANGES = 3  # of the inputs that were the same, too soon, after which nothing is kept any more
+SOON = 10  # calls that pay for keeping
 
 ALONE = 1 << 19  # a plan of less work than this takes one thread less time than waking others
 
@@ -233,6 +234,7 @@ class Executable:
         self._last: dict[int, ref[Any]] = {}
         self._held: dict[int, Value] = {}  # inputs that are taken for the same from call to call
         self._changes = 0
+        self._calls = 0  # since the last change
         self._running = 0
 
     # ---- preparation -------------------------------------------------------------------
@@ -287,14 +289,19 @@ class Executable:
 
     def _prepare(self, values: Sequence[Value], state: Sequence[int]) -> None:
         """Bind what must be bound."""
+        self._calls += 1
         if self._changes <= CHANGES:
             if self._held:
                 held = self._held
                 if not all(map(is_, map(values.__getitem__, held), held.values())):
-                    same = {i: x for i, x in held.items() if values[i] is x}
-                    self._changes += 1
-                    self._held = same if self._changes <= CHANGES else {}
-                    self.threads = 0
+                    if self._calls > SOON:  # as an evaluation after each epoch
+                        self._changes = 0
+                        self._held = {i: values[i] for i in state}
+                    else:
+                        self._changes += 1
+                        same = {i: x for i, x in held.items() if values[i] is x}
+                        self._held = same if self._changes <= CHANGES else {}
+                    self._calls = self.threads = 0
             elif state:
                 last = self._last
                 self._held = {i: values[i] for i in state if i in last and last[i]() is values[i]}

@@ -163,6 +163,18 @@ def test_kept_values_follow_their_state() -> None:
         assert all(a.tobytes() != f(x).numpy().tobytes() for a in first)
 
 
+def test_what_changes_seldom_is_kept_again() -> None:
+    net = nn.Conv2d(16, 16, 3, padding=1)
+    f = st.jit(lambda x: net(x))
+    x = st.asarray(np.random.default_rng(6).standard_normal((1, 16, 9, 9)).astype(np.float32))
+    for factor in range(2 * executable.CHANGES):
+        net.weight.assign(net.weight * 0 + factor)
+        for _ in range(executable.SOON + 2):
+            y = f(x)
+        np.testing.assert_allclose(y.numpy(), st.conv(x, net.weight, net.bias, padding=1).numpy())
+        assert not any("weights" in row.kernel for row in f.profile(x).rows)
+
+
 def test_plans_let_go_of_what_they_keep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         executable, "KEPT_BYTES", 500_000
