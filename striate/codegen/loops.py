@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from llvmlite import ir
+
 from striate.codegen.elements import load_element, store_element
 from striate.codegen.emitter import Emitter, Index, Value, element, lanes_of, size_of, storage
 from striate.codegen.expression import Expression, emit_instruction
@@ -142,8 +144,13 @@ class Evaluation:
 
 
 def spread(e: Emitter, x: Value, lanes: int) -> Value:
-    """`x` in every lane, if it is a scalar."""
-    return x if lanes_of(x.type) == lanes else e.splat(x, lanes)
+    """`x` in every lane, if it is a scalar: where it was computed, so that no loop repeats it."""
+    if lanes_of(x.type) == lanes:
+        return x
+    if isinstance(x, ir.Instruction):
+        with e.b.goto_block(x.parent):
+            return e.splat(x, lanes)
+    return e.splat(x, lanes)
 
 
 def vector_lanes(e: Emitter, expression: Expression, inputs: Sequence[Access]) -> int:

@@ -1,13 +1,16 @@
 """LLVM: targets by name, and from IR text to an object file or assembly.
 
 `misched` (the machine scheduler) is off: kernels are already scheduled, and it hoists broadcasts
-and spills accumulators. It is an option of the whole process, so objects are made in worker
-processes (`runtime/worker.py`), where it disturbs nobody else's LLVM.
+and spills accumulators. It is an option of the whole process, so most objects are made in worker
+processes (`runtime/worker.py`), where it disturbs nobody else's LLVM; a few small ones are made
+here, and the option is as it was when they are done.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -33,9 +36,27 @@ def _initialize() -> None:
         getattr(llvm, name)()
 
 
+_unscheduled = [0]  # how many want the scheduler to be off
+
+
 def unscheduled() -> None:
-    """Turn the machine scheduler off in this process, for good; call once, before compiling."""
+    """Turn the machine scheduler off in this process, for good; call before compiling."""
+    _unscheduled[0] += 1
     llvm.set_option("striate", "--enable-misched=false")
+
+
+@contextmanager
+def without_scheduler() -> Iterator[None]:
+    """A block in which the machine scheduler is off. Another thread that compiles meanwhile gets
+    code that is as correct, but may be slower; ours take turns (`runtime/jit.py: load`).
+    """
+    unscheduled()
+    try:
+        yield
+    finally:
+        _unscheduled[0] -= 1
+        if not _unscheduled[0]:
+            llvm.set_option("striate", "--enable-misched=true")
 
 
 def _operating_system() -> str:
@@ -127,15 +148,22 @@ def new_machine(target: Target) -> Any:
 
 _machine = cache(new_machine)
 
+# What kernels need that are already scheduled; the default pipeline takes four times as long. GVN
+# before the rotation of loops leaves Winograd's transforms with values that it spills.
+_PASSES = (
+    "sroa", "simplify_cfg", "instruction_combine", "loop_rotate",
+    "new_gvn", "instruction_combine", "simplify_cfg",
+)  # fmt: skip
+
 
 def _optimized(text: str, target: Target) -> tuple[Any, Any]:
     machine = _machine(target)
     module = llvm.parse_assembly(text)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.slp_vectorization = options.loop_vectorization = options.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    passes = llvm.create_new_module_pass_manager()
+    for name in _PASSES:
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
     return machine, module
 
 

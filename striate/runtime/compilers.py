@@ -4,7 +4,8 @@ They exist for three reasons: LLVM has one lock in llvmlite, its scheduler can o
 for a whole process, and a compiler that dies takes nothing with it. A call takes idle workers,
 starts as many more as there are jobs and processors, and puts them back at the end; so calls from
 several threads, or from signal handlers, do not meet. Where no process can be started, the kernel
-is compiled here: its code is as correct, but may be slower.
+is compiled here: its code is as correct, but may be slower. So little that it takes less time than
+to start a process is compiled here, too, with the scheduler turned off meanwhile.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from traceback import format_exc
 from typing import Any
 
 from striate.codegen.kernel import Kernel, emit
-from striate.codegen.machine import compile_object
+from striate.codegen.machine import compile_object, without_scheduler
 from striate.target import Target, cpu_count
 
 _PATIENCE = 30  # seconds that an idle worker stays
 _MOST = 16  # workers of one call: each takes about 100 MB
+_FEW = 8  # kernels whose IR is emitted here: a worker would have to import NumPy and the kernels
+HERE = 150_000  # characters of IR that are compiled here: about as long as a process starts
 _SCRIPT = Path(__file__).with_name("worker.py")
 _Source = str | partial[str]  # IR text, or the function that returns it
 _LOST = (EOFError, OSError, ValueError, pickle.UnpicklingError)  # what a dead worker looks like
@@ -160,7 +163,7 @@ class Compiled:
 
     Attributes:
         data: its bytes.
-        tuned: made by a worker, without LLVM's scheduler.
+        tuned: made without LLVM's scheduler.
     """
 
     data: bytes
@@ -170,6 +173,13 @@ class Compiled:
 def _compile_here(source: _Source, target: Target) -> Compiled:
     text = source if isinstance(source, str) else source()
     return Compiled(compile_object(text, target), tuned=False)
+
+
+def _compiled_here(text: str, target: Target) -> Compiled | str:
+    try:
+        return Compiled(compile_object(text, target), tuned=True)
+    except Exception:
+        return format_exc()
 
 
 def _compile(
@@ -223,12 +233,12 @@ class _Batch:
         if worker is not None:
             _idle.append(worker)
 
-    def add(self, kernel: Kernel, here: bool) -> None:
-        """Compile a kernel; its IR is emitted here, or by the worker."""
+    def add(self, kernel: Kernel, text: str | None, here: bool) -> None:
+        """Compile a kernel; its IR is given, or emitted here, or by the worker."""
         try:
-            emitted = here or not is_ours(kernel)
-            source = emit(kernel, self.target) if emitted else partial(emit, kernel, self.target)
-            self.jobs.put((kernel, source))
+            if text is None and (here or not is_ours(kernel)):
+                text = emit(kernel, self.target)
+            self.jobs.put((kernel, partial(emit, kernel, self.target) if text is None else text))
         except Exception:
             self.done[kernel] = format_exc()
 
@@ -238,14 +248,32 @@ class _Batch:
             self.jobs.put(None)
 
 
+def _emitted(kernels: Sequence[Kernel], target: Target) -> dict[Kernel, str]:
+    """The IR of our kernels, in order, until it is more than is compiled here or one fails."""
+    texts: dict[Kernel, str] = {}
+    length = 0
+    for kernel in kernels if len(kernels) <= _FEW else ():
+        if length > HERE or not is_ours(kernel):
+            break
+        try:
+            texts[kernel] = emit(kernel, target)
+        except Exception:  # whoever emits it again tells what is wrong
+            break
+        length += len(texts[kernel])
+    return texts
+
+
 def compile_all(kernels: Sequence[Kernel], target: Target) -> dict[Kernel, Compiled | str]:
     """For each kernel its object file, or the traceback of what went wrong; in parallel."""
     threads = min(cpu_count(), len(kernels), _MOST)
+    texts = _emitted(kernels, target)
+    if len(texts) == len(kernels) and sum(map(len, texts.values())) <= HERE:
+        with without_scheduler():
+            return {kernel: _compiled_here(text, target) for kernel, text in texts.items()}
     batch = _Batch(target, threads)
     try:
         for kernel in kernels:
-            # A worker takes text sooner than a pickle: it need not import NumPy and the kernels.
-            batch.add(kernel, here=len(kernels) <= 2 * threads)
+            batch.add(kernel, texts.get(kernel), here=len(kernels) <= max(_FEW, 2 * threads))
         batch.close()
         for thread in batch.threads:
             thread.join()

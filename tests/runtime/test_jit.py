@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from striate.codegen.machine import can_run, current_target, host_target, named_target
+from striate.codegen.kernel import emit
+from striate.codegen.machine import (
+    can_run,
+    compile_object,
+    current_target,
+    host_target,
+    named_target,
+)
 from striate.config import _from_environment, config
 from striate.errors import StriateError
 from striate.runtime import compilers, jit
@@ -188,9 +195,25 @@ def test_code_that_was_compiled_without_workers_is_not_kept(
     workers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub("does not start", tmp_path, monkeypatch)
+    monkeypatch.setattr(compilers, "HERE", 0)
     with config(cache_dir=str(tmp_path / "cache")):
         objects([TeamCode()], host_target())
     assert not [*tmp_path.glob("cache/*.o")]
+
+
+def test_little_is_compiled_here_as_a_worker_does_it(
+    workers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, kernel = host_target(), TeamCode()
+    scheduled = compile_object(emit(kernel, target), target)
+    here = compile_all([kernel], target)[kernel]
+    assert not compilers._idle
+    monkeypatch.setattr(compilers, "HERE", 0)
+    there = compile_all([kernel], target)[kernel]
+    assert compilers._idle
+    assert isinstance(here, Compiled)
+    assert here == there
+    assert compile_object(emit(kernel, target), target) == scheduled  # the scheduler is back
 
 
 TWO = """
