@@ -154,16 +154,30 @@ _PASSES = (
     "sroa", "simplify_cfg", "instruction_combine", "loop_rotate",
     "new_gvn", "instruction_combine", "simplify_cfg",
 )  # fmt: skip
+_AMPLE = 32  # vector registers; with fewer a loop spills unless what does not change leaves it
+
+
+def _simplify(module: Any, machine: Any, target: Target) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    options.slp_vectorization = options.loop_vectorization = options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    if target.registers >= _AMPLE:
+        passes = llvm.create_new_module_pass_manager()
+        for name in _PASSES:
+            getattr(passes, f"add_{name}_pass")()
+        passes.run(module, builder)
+        return
+    passes = builder.getFunctionPassManager()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
 
 
 def _optimized(text: str, target: Target) -> tuple[Any, Any]:
     machine = _machine(target)
     module = llvm.parse_assembly(text)
     module.verify()
-    passes = llvm.create_new_module_pass_manager()
-    for name in _PASSES:
-        getattr(passes, f"add_{name}_pass")()
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    _simplify(module, machine, target)
     return machine, module
 
 
