@@ -106,12 +106,14 @@ def test_an_eager_loop_does_not_grow() -> None:
     gc.collect()
     tracemalloc.start()
     steps(20)
-    first = tracemalloc.get_traced_memory()[0]
-    steps(200)
-    gc.collect()
-    growth = tracemalloc.get_traced_memory()[0] - first
+    growth = []
+    for _ in range(3):  # the table of nodes may be made anew, larger, in one of them
+        first = tracemalloc.get_traced_memory()[0]
+        steps(200)
+        gc.collect()
+        growth.append(tracemalloc.get_traced_memory()[0] - first)
     tracemalloc.stop()
-    assert growth < 50_000
+    assert min(growth) < 50_000
 
 
 def test_assign_checks_the_type() -> None:
