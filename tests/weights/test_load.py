@@ -157,6 +157,20 @@ def test_numbers_take_the_dtype_of_the_network(tmp_path: Path) -> None:
     assert half.weight.dtype is st.bfloat16
 
 
+@pytest.mark.parametrize("shift", [1, 2, 5])
+def test_bytes_at_odd_addresses(tmp_path: Path, shift: int) -> None:
+    net, other, path = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3), tmp_path / "a.safetensors"
+    st.save_weights(net, path)
+    content = path.read_bytes()
+    n = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + n] + b" " * shift
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + n :])
+    assert not weights.read(path)["weight"].flags.aligned
+    st.load_weights(other, path)
+    x = np.ones((1, 4, 5, 5), np.float32)
+    np.testing.assert_array_equal(st.jit(other)(x).numpy(), st.jit(net)(x).numpy())
+
+
 def test_broken_files_change_nothing(tmp_path: Path) -> None:
     net, path = Net(), tmp_path / "a.safetensors"
     st.save_weights(Net(), path)
