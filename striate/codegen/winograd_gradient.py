@@ -18,8 +18,10 @@ from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradG
 from striate.codegen.winograd_plan import (
     AMPLIFICATION,
     LOAD,
+    STREAM,
     Axis,
     Tiles,
+    beyond,
     cuts,
     dense_axes,
     register_groups,
@@ -105,14 +107,16 @@ def _schedule(
             panels = vectors // nr
             pairs = spec.in_features / mr * panels
             each = used * cycles + slots * (mr * nr + 12.0) + mr * nr * back
-            far = (v * panels + y) / LOAD if v + y > 0.6 * target.l2 else 0.0
+            far = beyond(target, v + y) * ((v + y) / LOAD + v * panels / (4 * STREAM))
+            panel = slots * block * nr * lanes * FLOAT  # of Y, which all channels pass over
+            far += beyond(target, 2.0 * panel) * panel * spec.in_features / mr / STREAM
             for parts in (p for p in (1, 2, 4, 8, MOST_PARTS) if p <= blocks):
                 pieces = parts * panels
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
                 twice = -(-blocks // parts) / (blocks / parts)
                 shared = blocks * block * (channels * x * TEAM / min(parts, TEAM) + vectors * g)
                 sums = parts * prod(t.taps for t in tiles) * spec.in_features * spec.out_features
-                work = blocks * (pairs * each + 0.4 * far) * rounds * twice + shared
+                work = blocks * (pairs * each + far) * rounds * twice + shared
                 work += 3 * sums * FLOAT / LOAD
                 if best is None or work < best[0]:
                     best = work, GradientPlan(axes, tiles, mr, nr, cut[0], cut[1:], parts)

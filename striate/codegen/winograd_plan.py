@@ -27,7 +27,9 @@ AMPLIFICATION = {"highest": 5.5, "high": 24.0, "fast": 140.0}
 NOMINAL = 8  # images among which the weights' way from memory is shared
 LOAD = 8.0  # bytes a cycle from beyond L2: one stream while nothing else is done
 STREAM = 12.0  # one stream, beside products
+FAR = 5.0  # weights, which nobody has read since the last image
 SCATTER = 3.0  # many streams at once
+FEW_SUMS = 5.5  # cycles of a channel of a small register tile: its sums wait for one another
 TEAM = 2  # threads that a schedule has in mind
 
 
@@ -236,7 +238,7 @@ def register_groups(tiles: tuple[Tiles, ...], images: int, parts: tuple[int, ...
     return total
 
 
-def _beyond(target: Target, nbytes: int | float) -> float:
+def beyond(target: Target, nbytes: int | float) -> float:
     """How much of so many bytes L2 doesn't hold, for a cost: it has other things to hold too."""
     return min(1.0, max(0.0, nbytes / target.l2 - 0.4) / 0.4)
 
@@ -266,7 +268,8 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
                 continue
             panels = -(-vectors // nr)
             tile_groups = register_groups(tiles, images, parts[1:], mr)
-            per_panel = tile_groups * (spec.in_features * cycles + 1.5 * mr * nr + 20)
+            channel = max(cycles, FEW_SUMS)
+            per_panel = tile_groups * (spec.in_features * channel + 1.5 * mr * nr + 20)
             per_panel += block * nr * y
             slice_bytes = slots * lanes * nr * lanes * 4  # of U: a block of channels, a panel
             chunk = max(1, min(channels, int(target.l2 / 4) // slice_bytes))
@@ -275,13 +278,14 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
                 shares = -(-panels // group)
                 m = slots * block * group * nr * lanes * 4
                 work = group * per_panel
-                work += _beyond(target, v + m) * v / STREAM
-                work += _beyond(target, 1.5 * m) * 2 * m / SCATTER
+                work += beyond(target, v + m) * v / STREAM
+                work += beyond(target, 1.5 * m) * 2 * m / SCATTER
                 if fused:
                     work += channels * lanes * nr * transform
+                    work += slice_bytes * channels * prod(t.taps for t in tiles) / slots / FAR
                     work += (-(-channels // fused) - 1) * tile_groups * mr * nr
                 elif weights > target.l2 / 2:
-                    work += slice_bytes * channels * group / STREAM
+                    work += slice_bytes * channels * group / FAR
                 pieces = blocks * shares
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
                 repeated = block * channels * x * (1 if shares == 1 else min(shares, TEAM) / shares)
