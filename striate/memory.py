@@ -6,6 +6,7 @@ time; so large blocks are kept and handed out again, by size class. The pool is 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
 from ctypes import addressof, c_char
@@ -57,6 +58,12 @@ class _Pool:
 
 
 _pool = _Pool()
+if hasattr(os, "register_at_fork"):  # no child may begin while another thread holds the lock
+    os.register_at_fork(
+        before=_pool.lock.acquire,
+        after_in_parent=_pool.lock.release,
+        after_in_child=_pool.lock.release,
+    )
 
 
 class _Owner:

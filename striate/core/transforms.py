@@ -30,7 +30,7 @@ from striate.ir.types import TensorType
 from striate.ops.movement import alias
 from striate.ops.operand import as_node
 from striate.pytree import TreeDef, flatten, tree_map, unflatten
-from striate.runtime.plan import Plan, plan_of
+from striate.runtime.plan import MAX_PLANS, Plan, plan_of
 from striate.transform import autodiff
 
 P = ParamSpec("P")
@@ -325,7 +325,8 @@ class Jit(Generic[P, R]):
 
     def _prepare(self, args: Any, kwargs: Any) -> tuple[_Compiled, list[Value]]:
         """What to run, and its inputs."""
-        now = (_epoch[0], settings().precision)
+        chosen = settings()
+        now = (_epoch[0], chosen.backend, chosen.target, chosen.precision)
         if not kwargs and all(isinstance(a, Array) for a in args):
             leaves: Sequence[Any] = args
             key: Hashable = (*now, *[a._node.type for a in args])
@@ -347,8 +348,9 @@ class Jit(Generic[P, R]):
     def _trace(
         self, treedef: TreeDef, leaves: Sequence[Any], dynamic: Sequence[Array | None]
     ) -> _Compiled:
-        for k in list(self._compiled):  # other threads may do the same
-            if k[0] != _epoch[0]:  # type: ignore[index]
+        known = list(self._compiled)  # other threads may do the same
+        for i, k in enumerate(known):
+            if k[0] != _epoch[0] or i <= len(known) - MAX_PLANS:  # type: ignore[index]
                 self._compiled.pop(k, None)
         with tracing() as trace:
             symbols = {i: parameter(x.type) for i, x in enumerate(dynamic) if x is not None}

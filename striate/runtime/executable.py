@@ -49,11 +49,18 @@ Memory = NDArray[np.uint8]
 Runner = Callable[[Program, int], Any]
 
 
+# One plan is prepared, and runs, at a time. Who forks waits for it: what a child finds is whole.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
+
+
 class _Arena:
     """The memory of whatever plan runs; a run inside of a run (a signal handler) gets its own."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
         self.depth = 0
         self.memory: Memory = np.empty(0, np.uint8)
         self.nbytes = self.address = 0
@@ -71,9 +78,7 @@ class _Arena:
         return self.memory, self.address
 
 
-_arena = [_Arena()]
-if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that it does not have
-    os.register_at_fork(after_in_child=lambda: _arena.__setitem__(0, _Arena()))
+_arena = _Arena()
 
 
 class Bound:
@@ -132,19 +137,17 @@ class Bound:
         self.program = Program(rows, keep=(tables, fixed, self.words))
 
     def run(self, given: Sequence[int], runner: Runner, threads: int) -> Any:
-        """Run the steps on the memory at these addresses."""
+        """Run the steps on the memory at these addresses; the caller has the lock."""
         if not self.steps:
             return None
-        arena = _arena[0]
-        with arena.lock:
-            arena.depth += 1
-            try:
-                _memory, at = arena.of(self.nbytes)
-                addresses = np.array((at, *given), np.int64)
-                self.words[self.patched] = addresses[self.memory] + self.offset
-                return runner(self.program, threads)
-            finally:
-                arena.depth -= 1
+        _arena.depth += 1
+        try:
+            _memory, at = _arena.of(self.nbytes)
+            addresses = np.array((at, *given), np.int64)
+            self.words[self.patched] = addresses[self.memory] + self.offset
+            return runner(self.program, threads)
+        finally:
+            _arena.depth -= 1
 
 
 def work(steps: Sequence[Step]) -> int:
@@ -177,23 +180,21 @@ class _Kept:
     """Which plans keep values, and how much, in the order of their last preparation."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.plans: dict[ref[Executable], int] = {}
 
     def note(self, plan: Executable, nbytes: int) -> None:
         """A plan keeps this much now; others let go of theirs while it is too much in all."""
-        with self.lock:
-            mine = ref(plan)
-            self.plans.pop(mine, None)
-            self.plans = {r: n for r, n in self.plans.items() if r() is not None}
-            for other in list(self.plans):
-                if sum(self.plans.values()) + nbytes <= KEPT_BYTES:
-                    break
-                found = other()
-                if found is None or found.let_go():
-                    del self.plans[other]
-            if nbytes:
-                self.plans[mine] = nbytes
+        mine = ref(plan)
+        self.plans.pop(mine, None)
+        self.plans = {r: n for r, n in self.plans.items() if r() is not None}
+        for other in list(self.plans):
+            if sum(self.plans.values()) + nbytes <= KEPT_BYTES:
+                break
+            found = other()
+            if found is None or found.let_go():
+                del self.plans[other]
+        if nbytes:
+            self.plans[mine] = nbytes
 
 
 _kept = _Kept()
@@ -218,7 +219,6 @@ class Executable:
         self.code = load([s.kernel for s in self.program.steps], self.target)
         self.alone = work(self.program.steps) < ALONE
         self.threads = 0
-        self._lock = threading.RLock()
         self._known = {b: aligned_copy(v) for b, v in self.program.constants.items()}
         self._given = {b: i for i, b in enumerate(self.program.inputs)}
         self._made = {
@@ -276,16 +276,11 @@ class Executable:
 
     def let_go(self) -> bool:
         """Give up what is kept, unless it is in use; it is made again when it is needed."""
-        if not self._lock.acquire(blocking=False):
+        if self._running:  # this call comes from inside of its run
             return False
-        try:
-            if self._running:  # this call comes from inside of its run
-                return False
-            self._held, self._last, self.threads = {}, {}, 0
-            self._main = Bound((), {}, (), {}, 1)
-            return True
-        finally:
-            self._lock.release()
+        self._held, self._last, self.threads = {}, {}, 0
+        self._main = Bound((), {}, (), {}, 1)
+        return True
 
     def _prepare(self, values: Sequence[Value], state: Sequence[int]) -> None:
         """Bind what must be bound."""
@@ -326,7 +321,7 @@ class Executable:
         """A run in which all threads meet after each step, timed step by step."""
         for _ in range(3):  # what can be kept is kept by then
             self(values, state)
-        with self._lock:
+        with _lock:
             seconds = self._call(values, state, profile)[1]
             return Profile.of(
                 zip(self._main.steps, [] if seconds is None else seconds, strict=True)
@@ -335,7 +330,7 @@ class Executable:
     def _call(
         self, values: Sequence[Value], state: Sequence[int], runner: Runner
     ) -> tuple[list[Value], Any]:
-        with self._lock:
+        with _lock:
             self._running += 1
             try:
                 self._prepare(values, state)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import striate as st
+from striate.core import transforms
 from striate.core.transforms import invalidate
 from striate.ir.graph import _interned
 
@@ -54,6 +55,26 @@ def test_outside_arrays_are_read_and_written_at_each_call() -> None:
     w.assign(st.asarray([10.0, 20.0]))
     assert run(st.ones(2)).item() == 33
     assert total.item() == 33
+
+
+def test_backends_and_targets_have_plans_of_their_own() -> None:
+    f = Count(lambda x: x * 2 + 1)
+    run = st.jit(f)
+    for backend in ("numpy", "native", "numpy", "native"):
+        with st.config(backend=backend):
+            assert run(st.ones(3)).numpy().tolist() == [3, 3, 3]
+            assert run.profile(st.ones(3)).rows if backend == "native" else True
+    assert f.runs == 2
+
+
+def test_the_oldest_of_many_plans_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "MAX_PLANS", 3)
+    f = Count(lambda x: x.sum())
+    run = st.jit(f)
+    for n in (1, 2, 3, 4, 5, 5, 4, 3, 1):
+        assert run(st.ones(n)).item() == n
+    assert f.runs == 6
+    assert len(run._compiled) == 3
 
 
 def test_an_error_while_tracing_changes_nothing() -> None:

@@ -112,7 +112,7 @@ def test_what_follows_from_an_index_that_may_be_wrong_is_not_kept() -> None:
     f = st.jit(lambda x: st.concat([st.take(table, rows)] * 2) * x)
     want = np.concatenate([table.numpy()[:150]] * 2)
     for i in range(6):
-        executable._arena[0].memory[:] = 0xFF
+        executable._arena.memory[:] = 0xFF
         np.testing.assert_array_equal(f(float(i)).numpy(), want * i)
 
 
