@@ -79,7 +79,14 @@ def test_bench(capsys: Output) -> None:
     throughput = float(re.findall(r"throughput +([0-9.]+) a second", text)[0])
     assert throughput == pytest.approx(2000 / latency, rel=0.01, abs=0.1)
     assert re.search(r"[0-9.]+ GFLOP/s of [\d,]+ multiply-adds, \d+% of the peak of", text)
-    assert re.search(r"and \d+ faster steps\n.* in \d+ steps", text)
+    rows = re.findall(r"^ +\d+ +([0-9.]+) +([0-9.]+)% .*%.*$", text, re.MULTILINE)
+    rest, share, others = re.findall(r"([0-9.]+) +([0-9.]+)% in (\d+) others", text)[0]
+    whole, steps = re.findall(r"([0-9.]+) in (\d+) steps", text)[0]
+    assert len(rows) == 2 and int(others) + 2 == int(steps)
+    # printed with three digits and one digit behind the point
+    milliseconds = sum(float(ms) for ms, _ in rows) + float(rest)
+    assert milliseconds == pytest.approx(float(whole), abs=0.002)
+    assert sum(float(s) for _, s in rows) + float(share) == pytest.approx(100, abs=0.151)
 
 
 def test_convert(saved: Path, tmp_path: Path, capsys: Output) -> None:
