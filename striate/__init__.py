@@ -219,6 +219,7 @@ if TYPE_CHECKING:
         viz as viz,
         weights as weights,
     )
+    from striate.torch_backend import from_torch as from_torch, to_torch as to_torch
     from striate.train import fit as fit, train_step as train_step
     from striate.weights import load_weights as load_weights, save_weights as save_weights
 
@@ -231,6 +232,8 @@ _LIBRARIES = ("data", "models", "nn", "onnx", "optim", "tools", "train", "viz", 
 _FUNCTIONS = {
     "fit": "train",
     "train_step": "train",
+    "from_torch": "torch_backend",
+    "to_torch": "torch_backend",
     "load_weights": "weights",
     "save_weights": "weights",
 }  # of libraries, by their short name

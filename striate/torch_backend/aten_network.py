@@ -25,7 +25,7 @@ def adjoint(f: Callable[..., Node], g: Node, *inputs: Node) -> list[Node]:
     return vjp([f(*fresh)], fresh, [g])
 
 
-def _linear_adjoint(f: Callable[[Node], Node], g: Node, x: Node) -> Node:
+def linear_adjoint(f: Callable[[Node], Node], g: Node, x: Node) -> Node:
     """The adjoint of a linear function, in which no value of x has a part."""
     return adjoint(f, g, zeros(x.type))[0]
 
@@ -258,7 +258,7 @@ rule("avg_pool1d.default", "avg_pool2d.default", "avg_pool3d.default")(_averages
 
 @rule("avg_pool2d_backward.default", "avg_pool3d_backward.default")
 def _avg_pool_backward(g: Node, x: Node, *geometry: Any) -> Node:
-    return _linear_adjoint(lambda v: _averages(v, *geometry), g, x)
+    return linear_adjoint(lambda v: _averages(v, *geometry), g, x)
 
 
 @rule(
@@ -273,7 +273,7 @@ def _adaptive_avg_pool(x: Node, size: Sizes) -> Node:
 
 def _adaptive_backward(rank: int) -> Callable[[Node, Node], Node]:
     def backward(g: Node, x: Node) -> Node:
-        return _linear_adjoint(lambda v: _adaptive_avg_pool(v, g.shape[-rank:]), g, x)
+        return linear_adjoint(lambda v: _adaptive_avg_pool(v, g.shape[-rank:]), g, x)
 
     return backward
 

@@ -7,71 +7,16 @@ mutation, aliasing and buffers outside of them; each becomes plans (`partition`)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import fx
-from torch._decomp import core_aten_decompositions
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 
 from striate.errors import StriateError
+from striate.torch_backend.decompose import decompositions, whole_resizes
 from striate.torch_backend.partition import Call, compiled
-from striate.torch_backend.tensors import inverse, memory_order
-from striate.torch_backend.translate import hint
-
-aten = torch.ops.aten
-
-# Kept whole: their rules are better than their parts, or PyTorch runs them, so that its generator
-# draws what it draws eagerly.
-WHOLE = [
-    aten.bernoulli.p,
-    aten.bernoulli.default,
-    aten.silu.default,
-    aten.mish.default,
-    aten.hardswish.default,
-    aten.hardsigmoid.default,
-    aten.masked_fill.Scalar,
-    aten.masked_fill.Tensor,
-    aten.addmm.default,
-    aten.baddbmm.default,
-    aten.reflection_pad1d.default,
-    aten.reflection_pad2d.default,
-    aten.reflection_pad3d.default,
-    aten.reflection_pad1d_backward.default,
-    aten.reflection_pad2d_backward.default,
-    aten.reflection_pad3d_backward.default,
-    aten.replication_pad1d.default,
-    aten.replication_pad2d.default,
-    aten.replication_pad3d.default,
-    aten.avg_pool2d_backward.default,
-    aten.roll.default,
-    aten._scaled_dot_product_flash_attention_for_cpu.default,  # its parts have no backward pass
-]
-
-
-@cache
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """PyTorch's into its core operators, less those that are kept whole."""
-    table = dict(core_aten_decompositions())
-    for op in WHOLE:
-        table.pop(op, None)
-    table[aten.native_dropout.default] = _dropout
-    return table
-
-
-def _dropout(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """(y, mask): only the mask is drawn by PyTorch, before all else and in the order of the memory,
-    as eagerly; the product is ours.
-    """
-    if train is False or p == 0:
-        return x.clone(), torch.ones_like(x, dtype=torch.bool)
-    order = memory_order([hint(n) for n in x.shape], [hint(n) for n in x.stride()])
-    axes = tuple(range(x.ndim)) if order is None else order
-    in_memory = torch.empty([x.shape[a] for a in axes], dtype=torch.bool, device=x.device)
-    mask = aten.bernoulli.p(in_memory, 1 - p).permute(inverse(axes))
-    return x * mask * (0.0 if p == 1 else 1 / (1 - p)), mask
 
 
 def backend(
@@ -112,7 +57,8 @@ def backend(
         decompositions=decompositions(),
         partition_fn=min_cut_rematerialization_partition,
     )
-    return compiler(module, inputs)
+    with whole_resizes():
+        return compiler(module, inputs)
 
 
 def _parameters(inputs: Sequence[Any]) -> tuple[int, ...]:

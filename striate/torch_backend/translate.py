@@ -13,7 +13,8 @@ from torch import fx
 import striate.torch_backend.aten_elementwise
 import striate.torch_backend.aten_network
 import striate.torch_backend.aten_reduce
-import striate.torch_backend.aten_shape  # noqa: F401  these four fill the table
+import striate.torch_backend.aten_resize
+import striate.torch_backend.aten_shape  # noqa: F401  these fill the table
 from striate.errors import ShapeError
 from striate.ir.graph import Node, parameter
 from striate.ir.types import TensorType

@@ -1,0 +1,243 @@
+"""Models of torchvision and timm by `torch.compile(backend="striate")`, against float64.
+
+    python tools/torch_models.py [--only REGEX] [--seconds N] [--out docs/torch_models.md]
+
+Each model, with random weights and in training mode, does one step (forward, backward) by striate,
+eagerly, and eagerly in float64. An error is the root mean square of the difference from float64,
+relative to that of the reference; a gradient's to at least a hundredth of the model's largest.
+It may be twice eager's, plus a tenth of the tolerance: 1e-3 for outputs and 1e-2 for gradients, the
+bounds of PyTorch's own suite for compilers. Results are kept in a JSON file beside the table, and
+models that are in it are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import striate as st
+from striate.torch_backend import backend
+
+ROOT = Path(__file__).resolve().parent.parent
+TOLERANCE = {"output": 1e-3, "gradient": 1e-2}
+
+VISION = """
+resnet18 mobilenet_v2 squeezenet1_1 shufflenet_v2_x0_5 mnasnet0_5 regnet_x_400mf regnet_y_400mf
+efficientnet_b0 mobilenet_v3_small convnext_tiny densenet121 googlenet alexnet vgg11 vgg11_bn
+resnext50_32x4d wide_resnet50_2 inception_v3 efficientnet_v2_s
+segmentation/fcn_resnet50 segmentation/deeplabv3_mobilenet_v3_large
+segmentation/lraspp_mobilenet_v3_large video/r3d_18 video/mc3_18 video/r2plus1d_18
+segmentation/deeplabv3_resnet50 segmentation/fcn_resnet101 segmentation/deeplabv3_resnet101
+resnet34 resnet50 mobilenet_v3_large mnasnet0_75 mnasnet1_0 mnasnet1_3 squeezenet1_0
+shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 regnet_x_800mf regnet_y_800mf
+regnet_x_1_6gf regnet_y_1_6gf vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn efficientnet_b1
+efficientnet_b2 resnet101 resnet152 densenet169 densenet201 densenet161 convnext_small
+regnet_x_3_2gf regnet_y_3_2gf regnet_x_8gf regnet_y_8gf efficientnet_b3 efficientnet_b4
+efficientnet_v2_m resnext101_32x8d resnext101_64x4d wide_resnet101_2 convnext_base
+regnet_x_16gf regnet_y_16gf regnet_x_32gf regnet_y_32gf efficientnet_b5 efficientnet_b6
+efficientnet_b7 efficientnet_v2_l convnext_large
+"""
+
+TIMM = """
+resnet10t lcnet_050 mobilenetv3_small_050 mobilenetv2_050 tinynet_e repvgg_a0 regnetx_002
+regnety_002 convnext_atto convnextv2_atto mobilenetv4_conv_small ghostnet_050 repghostnet_050
+legacy_seresnet18 skresnet18 resnetv2_18 fasternet_t0 starnet_s1 poolformer_s12 mobileone_s0
+hgnetv2_b0 efficientnet_lite0 mnasnet_050 mixnet_s rexnet_100 spnasnet_100 semnasnet_075
+fbnetc_100 hardcorenas_a dla34 gernet_s ese_vovnet19b_dw selecsls42 hrnet_w18_small
+nf_regnet_b0 edgenext_xx_small inception_next_atto mambaout_femto resnest14d ecaresnet26t
+seresnext26t_32x4d gcresnext26ts bat_resnext26ts nf_resnet26 darknetaa53 cspresnet50
+res2net50_14w_8s dpn48b resnext26ts tf_efficientnetv2_b0 efficientnetv2_rw_t fbnetv3_b
+repvit_m0_9 shvit_s1 mobilevit_xxs efficientvit_b0 swiftformer_xs convformer_s18 visformer_tiny
+eca_nfnet_l0 xception41 cs3darknet_s ghostnetv2_100 poolformerv2_s12 regnetz_005 hgnet_tiny
+fastvit_t8 efficientformer_l1 focalnet_tiny_srf rdnet_tiny tresnet_m inception_v4 vgg11
+densenet121
+"""
+
+
+def import_torchvision() -> Any:
+    """torchvision, of which only the Python part is needed: its own operators need not be built."""
+    if "torchvision" in sys.modules:
+        return sys.modules["torchvision"]
+    library = torch.library.Library("torchvision", "DEF")
+    try:
+        import torchvision
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        import torchvision
+    LIBRARIES.append(library)
+    return torchvision
+
+
+LIBRARIES: list[Any] = []  # what they define lives as long as they do
+
+
+def vision(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A model of torchvision and an input."""
+    short = name.rpartition("/")[2]
+    options: dict[str, Any] = {"weights": None}
+    if "/" in name and not name.startswith("video"):
+        options |= {"weights_backbone": None, "num_classes": 5}
+    if short in ("inception_v3", "googlenet"):
+        options |= {"init_weights": False, "aux_logits": False}
+    models = import_torchvision().models
+    if short in models.list_models(models.video):
+        return models.get_model(short, **options), torch.randn(2, 3, 4, 32, 32)
+    size = {"inception_v3": 96, "alexnet": 96}.get(short, 64)
+    return models.get_model(short, **options), torch.randn(2, 3, size, size)
+
+
+def image_model(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A model of timm and an input."""
+    import_torchvision()
+    import timm
+
+    sized = {"visformer_tiny": 224, "bat_resnext26ts": 128, "efficientformer_l1": 224}
+    size = 96 if "inception_v4" in name else sized.get(name, 64)
+    return timm.create_model(name, num_classes=10), torch.randn(2, 3, size, size)
+
+
+def step(net: nn.Module, call: Callable[..., Any], x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The output, and the gradients by name, of one step."""
+    torch.manual_seed(1)
+    y = call(x)
+    y = y["out"] if isinstance(y, dict) else y
+    weight = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).reshape(y.shape)
+    (y * weight.to(y.dtype)).sum().backward()
+    gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+    return {"": y.detach(), **gradients}
+
+
+class Names(logging.Handler):
+    """Collects the operators that ran in PyTorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().removeprefix("PyTorch runs ")
+        self.found |= {part.split()[0] for part in text.split("; ")}
+
+
+def checked(make: Callable[[str], tuple[nn.Module, torch.Tensor]], name: str) -> dict[str, Any]:
+    """One model's row."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    net, x = make(name)
+    ours, wide = copy.deepcopy(net), copy.deepcopy(net).double()
+    exact, eager = step(wide, wide, x.double()), step(net, net, x)
+    names = Names()
+    logger = logging.getLogger("striate.torch")
+    logger.addHandler(names)
+    logger.setLevel(logging.DEBUG)
+    start = time.perf_counter()
+    found = step(ours, torch.compile(ours, backend=backend), x)
+    seconds = time.perf_counter() - start
+    logger.removeHandler(names)
+
+    def rms(t: torch.Tensor) -> float:
+        return t.double().square().mean().sqrt().item()
+
+    least = max(rms(t) for n, t in exact.items() if n) / 100
+    row: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "pytorch": sorted(names.found),
+        "seconds": seconds,
+    }
+    for what, tolerance in TOLERANCE.items():
+        share, worst = 0.0, (0.0, 0.0, 0.0)
+        for n, reference in exact.items():
+            if bool(n) != (what == "gradient"):
+                continue
+            scale = max(rms(reference), least if n else 1e-30)
+            mine, theirs = (rms(r[n].double() - reference) / scale for r in (found, eager))
+            allowed = 2 * theirs + tolerance / 10
+            if not mine / allowed <= share:
+                share, worst = mine / allowed, (mine, theirs, allowed)
+        row[what] = dict(zip(("striate", "eager", "allowed"), worst, strict=True))
+    return row
+
+
+def fits(row: dict[str, Any]) -> bool:
+    return "error" not in row and all(row[w]["striate"] <= row[w]["allowed"] for w in TOLERANCE)
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The page with one row per model."""
+    good = sum(map(fits, results.values()))
+    assert __doc__ is not None
+    lines = [
+        '# Models of PyTorch by `torch.compile(backend="striate")`',
+        "",
+        f"{good} of the {len(results)} models that were run are as accurate as asked for.",
+        "`tools/torch_models.py` makes this page (it needs `torch`, `torchvision` and `timm`). "
+        + " ".join(__doc__.split("\n\n")[2].split("Results are kept")[0].split()),
+        "",
+        f"PyTorch {torch.__version__.partition('+')[0]}, striate {st.__version__}. The gradient is "
+        "the one nearest to its bound. Random draws always run in PyTorch and are not listed.",
+        "",
+        "| model | parameters | output: striate, eager | gradient: striate, eager | in PyTorch | |",
+        "|---|---:|---:|---:|---|---|",
+    ]
+    for name, row in results.items():
+        if "error" in row:
+            lines.append(f"| {name} | | | | | {row['error']} |")
+            continue
+        pairs = [f"{row[w]['striate']:.1e}, {row[w]['eager']:.1e}" for w in TOLERANCE]
+        names = [n for n in row["pytorch"] if not n.startswith(("empty", "bernoulli", "rand"))]
+        lines.append(
+            f"| {name} | {row['parameters'] / 1e6:.1f} M | {pairs[0]} | {pairs[1]} | "
+            f"{', '.join(f'`{n}`' for n in names)} | {'ok' if fits(row) else 'not within'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", default="", metavar="REGEX")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no model after")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "torch_models.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "torch_models.md")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    results = json.loads(args.results.read_text()) if args.results.exists() else {}
+    pairs = zip_longest(
+        ((f"torchvision/{n}", vision, n) for n in VISION.split()),
+        ((f"timm/{n}", image_model, n) for n in TIMM.split()),
+    )
+    todo = [model for pair in pairs for model in pair if model is not None]
+    stop = time.monotonic() + args.seconds
+    for full, make, name in todo:
+        if full in results or not re.search(args.only, full) or time.monotonic() > stop:
+            continue
+        try:
+            results[full] = checked(make, name)
+        except Exception as error:
+            results[full] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+        print(full, "ok" if fits(results[full]) else results[full], flush=True)
+        ordered = dict(sorted(results.items(), key=lambda item: item[0].lower()))
+        args.results.write_text(json.dumps(ordered, indent=1) + "\n")
+        args.out.write_text(table(ordered))
+    return 0 if all(map(fits, results.values())) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
