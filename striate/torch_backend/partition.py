@@ -69,7 +69,7 @@ def _foreign(graph: fx.Graph) -> set[fx.Node]:
             foreign[node] = str(error).partition("\n")[0]
     named = {name_of(n): why for n, why in foreign.items() if why}
     if named:
-        random = all(_is_random(n) for n, why in foreign.items() if why)
+        random = all(_is_random(n) or n.target in _EMPTY for n, why in foreign.items() if why)
         _log.log(
             logging.DEBUG if random else logging.WARNING,
             "PyTorch runs %s",
@@ -79,6 +79,10 @@ def _foreign(graph: fx.Graph) -> set[fx.Node]:
 
 
 GETITEM = "<built-in function getitem>"
+
+
+# What random operators fill.
+_EMPTY = {aten.empty.memory_format, aten.empty_permuted.default}
 
 
 def _is_random(node: fx.Node) -> bool:

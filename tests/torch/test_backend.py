@@ -162,14 +162,14 @@ def test_a_step_of_training(name: str) -> None:
     compare(make(), torch.randn(shape))
 
 
-@pytest.mark.parametrize("name", ["plain", "residual", "depthwise", "resizes"])
+@pytest.mark.parametrize("name", ["residual", "resizes"])
 def test_channels_last(name: str) -> None:
     make, shape = NETS[name]
     net = make().to(memory_format=torch.channels_last)
     compare(net, torch.randn(shape).to(memory_format=torch.channels_last))
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", ["depthwise", "one axis"])
 def test_inference(name: str) -> None:
     make, shape = NETS[name]
     net = make().eval()
