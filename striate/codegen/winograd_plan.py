@@ -23,7 +23,7 @@ from striate.ops.conv import ConvSpec
 from striate.ops.window import Window
 from striate.target import Target
 
-AMPLIFICATION = {"highest": 5.5, "high": 24.0, "fast": 140.0}
+AMPLIFICATION = {"highest": 5.5, "high": 27.0, "fast": 140.0}
 NOMINAL = 8  # images among which the weights' way from memory is shared
 LOAD = 8.0  # bytes a cycle from beyond L2: one stream while nothing else is done
 STREAM = 12.0  # one stream, beside products
