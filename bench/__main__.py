@@ -21,7 +21,6 @@ from bench.threads import pin
 if TYPE_CHECKING:
     from bench.suites import Options
     from bench.timing import Result
-    from striate.tools.peak import probes as find_probes
 
 ROOT = Path(__file__).resolve().parent
 
@@ -68,6 +67,7 @@ def run(suite: str, args: argparse.Namespace) -> None:
     """Measure, print and save one suite."""
     from bench import machine, report
     from bench.suites import Options
+    from striate.tools.peak import probes as find_probes
 
     options = Options(
         args.threads, args.quick, args.only, tuple(args.direction), tuple(args.batch),
