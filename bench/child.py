@@ -1,6 +1,7 @@
 """Measurements that need a process of their own; `python -m bench.child ARGUMENTS` prints JSON.
 
     first LIBRARY NETWORK MODE BATCH    seconds from the built network to the first result
+    sizes LIBRARY NETWORK COUNT         seconds of the first calls for so many image sizes
     memory LIBRARY NETWORK BATCH        bytes by which the process grows in three training steps
     overhead LIBRARY CALLS              seconds of one call of a tiny compiled function
     import                              seconds of `import striate`
@@ -40,6 +41,14 @@ def first(library: str, name: str, mode: str, batch: int) -> dict[str, float]:
     if name != "small":  # it has a fixed number of features
         found["new size"] = _seconds(prepare(batch, 32))
     return found
+
+
+def sizes(library: str, name: str, count: int) -> dict[str, float]:
+    """Inference of a network that has run, then on images of `count` other sizes."""
+    prepare = _runner(library, name, "inference")
+    prepare(1, 0)()
+    calls = [prepare(1, more) for more in range(1, count + 1)]
+    return {"seconds": _seconds(lambda: [call() for call in calls])}
 
 
 def _runner(library: str, name: str, mode: str) -> Callable[[int, int], Callable[[], Any]]:
@@ -129,7 +138,7 @@ def memory(library: str, name: str, batch: int) -> dict[str, float]:
 
 
 def overhead(library: str, calls: int) -> dict[str, float]:
-    """Seconds of one call of x + 1 on 16 numbers."""
+    """Seconds of one call of x + 1 on 16 numbers: the least of many hundreds of calls."""
     import numpy as np
 
     x = np.ones(16, np.float32)
@@ -148,11 +157,11 @@ def overhead(library: str, calls: int) -> dict[str, float]:
     for _ in range(10):
         run(given)
 
-    def all_calls() -> None:
-        for _ in range(calls):
+    def some_calls() -> None:
+        for _ in range(100):
             run(given)
 
-    return {"seconds": min(_seconds(all_calls) for _ in range(5)) / calls}
+    return {"seconds": min(_seconds(some_calls) for _ in range(calls // 100)) / 100}
 
 
 def importing() -> dict[str, float]:
@@ -167,7 +176,7 @@ def main(arguments: list[str]) -> None:
     task, *rest = arguments
     words = [int(a) if a.isdigit() else a for a in rest]
     tasks: dict[str, Callable[..., dict[str, float]]] = {
-        "first": first, "memory": memory, "overhead": overhead, "import": importing,
+        "first": first, "sizes": sizes, "memory": memory, "overhead": overhead, "import": importing,
     }  # fmt: skip
     print(json.dumps(tasks[task](*words)))
 

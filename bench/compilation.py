@@ -23,9 +23,10 @@ KINDS = ("cold start", "warm start", "second call", "new batch, same process",
          "new image size, same process")  # fmt: skip
 # (network, mode, batch)
 PROGRAMS = (
-    ("small", "inference", 1), ("small", "training", 16), ("resnet18", "inference", 1),
-    ("resnet18", "training", 4), ("resnet50", "inference", 1), ("resnet50", "training", 4),
+    ("small", "inference", 1), ("small", "training", 16),
+    ("resnet50", "inference", 1), ("resnet50", "training", 4),
 )  # fmt: skip
+SIZES = 100
 
 
 def child(
@@ -57,11 +58,17 @@ def child(
     return found
 
 
-def starts(title: str, program: tuple[str, str, int], threads: int, rounds: int) -> list[Result]:
+def starts(
+    title: str,
+    program: tuple[str, str, int],
+    libraries: Sequence[str],
+    threads: int,
+    rounds: int,
+) -> list[Result]:
     """One result per kind of first call."""
-    rows = {kind: [Row(library) for library in LIBRARIES] for kind in KINDS}
+    rows = {kind: [Row(library) for library in libraries] for kind in KINDS}
     for _ in range(rounds):
-        for i, library in enumerate(LIBRARIES):
+        for i, library in enumerate(libraries):
             with tempfile.TemporaryDirectory() as cache:
                 try:
                     arguments = ("first", library, *program)
@@ -105,10 +112,23 @@ def single(
     return Result(group, name, rows, unit=unit)
 
 
+def _libraries(name: str, compiled: str) -> list[str]:
+    """Whom to measure; torch.compile takes minutes for a large network: only if it is asked for."""
+    left_out = compiled == "never" or (compiled == "auto" and name != "small")
+    return [x for x in LIBRARIES if not (left_out and x == "torch.compile")]
+
+
 def results(
-    threads: int, rounds: int, part: bool, wants: Callable[[str, str], bool]
+    threads: int, rounds: int, part: bool, compiled: str, wants: Callable[[str, str], bool]
 ) -> Iterator[Result]:
-    """All of the suite that is wanted (by group and name), one after another; or a part."""
+    """All of the suite that is wanted (by group and name), one after another; or a part.
+
+    Args:
+        threads, rounds: of each measurement.
+        part: whether to leave out the large networks.
+        compiled: where torch.compile is a peer: `auto`, `always` or `never`.
+        wants: of a group and a name.
+    """
     calls = {library: ("overhead", library, 5000) for library in LIBRARIES}
     if wants("import", "import striate"):
         once = {OURS: ("import",)}
@@ -118,7 +138,12 @@ def results(
     for name, mode, batch in PROGRAMS[: 2 if part else None]:
         title = f"{name} {mode}, batch {batch}"
         if any(wants(kind, title) for kind in KINDS):
-            yield from starts(title, (name, mode, batch), threads, rounds)
+            libraries = _libraries(name, compiled)
+            yield from starts(title, (name, mode, batch), libraries, threads, rounds)
+    group, title = f"{SIZES} image sizes", "resnet18 inference, batch 1, all first calls"
+    if not part and wants(group, title):
+        many = {x: ("sizes", x, "resnet18", SIZES) for x in _libraries("resnet18", compiled)}
+        yield single(group, title, "ms", many, threads, 1)
     for name in ("small",) if part else ("small", "resnet18", "resnet50"):
         group, title = "peak memory of a training step", f"{name}, batch 16"
         if wants(group, title):

@@ -23,7 +23,8 @@ class Options:
         only: a regular expression for `group: name` of a case.
         directions: of convolutions.
         batches: of the layers.
-        compiled: whether torch.compile is a peer: of inference (`auto`), of training too, or never.
+        compiled: whether torch.compile is a peer: of inference and of a small network's first calls
+            (`auto`), of training and large networks too, or never.
     """
 
     threads: int = 2
@@ -80,4 +81,6 @@ def cases(suite: str, options: Options) -> Iterator[Case]:
 def measured(options: Options) -> Iterator[Result]:
     """The suite `compile`, whose numbers come from other processes."""
     rounds = 1 if options.quick else 3
-    yield from compilation.results(options.threads, rounds, options.part, options.wants)
+    yield from compilation.results(
+        options.threads, rounds, options.part, options.compiled, options.wants
+    )
