@@ -196,7 +196,7 @@ def _model(symbolic: Symbolic, name: str, metadata: Mapping[str, str]) -> Any:
         [value(n, t) for n, t in parts.inputs.items()],
         [value(n, t) for n, t in parts.outputs.items()],
         [
-            onnx.numpy_helper.from_array(np.ascontiguousarray(v), n)
+            onnx.numpy_helper.from_array(np.asarray(v, order="C"), n)
             for n, v in parts.constants.items()
         ],
         value_info=[value(n, t) for n, t in parts.types.items() if n not in parts.outputs],

@@ -186,7 +186,9 @@ FUNCTIONS: list[tuple[Callable[..., Any], str]] = [
     (lambda x: st.avg_pool(x, 3, stride=2, padding=1), "AveragePool"),
     (lambda x: st.softmax(x, 1), "Softmax"),
     (lambda x: st.log_softmax(x, 2), "LogSoftmax"),
-    (lambda x: st.clip(x, -0.5, 0.5), "Where Where"),
+    (lambda x: st.clip(x, -0.5, 0.5), "Clip"),
+    (lambda x: st.clip(x, max=0.5), "Clip"),
+    (lambda x: st.clip(x, x * 0.5, 0.5), "Mul Equal Where Where Clip"),
     (lambda x: st.mean(x, (1, 2)), "ReduceMean"),
     (lambda x: x[:, 1:-1:2, ::-1], "Slice Slice"),
     (lambda x: st.concat([x, x], axis=1), "Concat"),
@@ -280,6 +282,7 @@ def test_indices_and_reductions(tmp_path: Path) -> None:
     for name in ("sum", "mean", "max", "min", "argmax", "argmin", "all", "any", "var", "logsumexp"):
         same(lambda x, name=name: getattr(st, name)(x, axis=0), path, a)
     same(lambda x: x.sum(), path, np.arange(5, dtype=np.int32))
+    same(lambda x: x.sum() + 1, path, a)  # numbers have no axes in the file either
     same(lambda x: st.one_hot(x, 7), path, np.array([0, 6, 3]))
 
 
@@ -322,6 +325,38 @@ def test_names(tmp_path: Path) -> None:
         6,
         6,
     ]
+
+
+def test_a_model_that_was_read_is_written_again(tmp_path: Path) -> None:
+    """Its operators are seen in the primitives, as those of a function are."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU6(), nn.MaxPool2d(2),
+        nn.ConvTranspose2d(4, 5, 2, 2), nn.BatchNorm2d(5), nn.ReLU(), nn.AvgPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3), nn.Softmax(-1),
+    )  # fmt: skip
+    x = normal(2, 3, 10, 10)
+    first = written(net, tmp_path / "first.onnx", x, batch=True)
+    again = st.onnx.load(tmp_path / "first.onnx")
+    second = written(again, tmp_path / "second.onnx", x, batch=True)
+    assert operators(second) == operators(first)
+    assert [k.name for k in second.graph.initializer] == [k.name for k in first.graph.initializer]
+
+
+def test_a_network_of_the_library(tmp_path: Path) -> None:
+    model = written(st.models.MODELS["resnet20"](), tmp_path / "m.onnx", normal(2, 3, 16, 16))
+    assert {"Conv", "BatchNormalization", "Relu", "Add", "Gemm"} < set(operators(model))
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    x = st.asarray(normal(1, 1, 6, 6)).astype("bfloat16")
+    st.onnx.save(net.to("bfloat16"), tmp_path / "m.onnx", x)
+    model = onnx.load(tmp_path / "m.onnx")
+    assert operators(model) == ["Conv", "Relu", "MaxPool", "Reshape"]
+    assert {i.data_type for i in model.graph.initializer[:2]} == {onnx.TensorProto.BFLOAT16}
+    y = st.onnx.load(tmp_path / "m.onnx")(x)
+    assert y.dtype is st.bfloat16
+    np.testing.assert_array_equal(np.asarray(y.numpy(), "f4"), np.asarray(net(x).numpy(), "f4"))
 
 
 def test_given_names_trees_and_modes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from striate.errors import StriateError
 from striate.ir.graph import Node, Op, Value, apply
 from striate.ir.types import TensorType
 from striate.ops import movement
-from striate.ops.movement import RESHAPE, TRANSPOSE
+from striate.ops.movement import BROADCAST_TO, RESHAPE, TRANSPOSE
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 
@@ -114,3 +114,10 @@ def base(x: Node) -> Node:
     while x.op is RESHAPE:
         x = x.inputs[0]
     return x
+
+
+def number(x: Node) -> float | None:
+    """The number that a value is everywhere, if it is known."""
+    while x.op in (BROADCAST_TO, RESHAPE) and x.data is None:
+        x = x.inputs[0]
+    return x.data.item() if x.data is not None and x.data.size == 1 else None

@@ -16,8 +16,9 @@ from striate.dtype import bool_, int32, int64
 from striate.ir.graph import Node, Op, apply, constant, topological
 from striate.ir.types import TensorType
 from striate.onnx.writer.convolutions import convolution, placed, with_bias
-from striate.onnx.writer.dialect import base, is_operator, operator, reshaped, transposed
+from striate.onnx.writer.dialect import base, is_operator, number, operator, reshaped, transposed
 from striate.onnx.writer.layers import layer
+from striate.onnx.writer.normalization import batch_normalization
 from striate.onnx.writer.trace import Program
 from striate.ops import elementwise as e, functions as f, index, movement as m, reduce, special
 from striate.ops.conv import CONV
@@ -56,29 +57,53 @@ def _rewritten(node: Node, new: dict[Node, Node], program: Program) -> Node:
 # ---- what is one operator ------------------------------------------------------------------
 
 
-def _number(x: Node) -> float | None:
-    """The number that a value is everywhere, if it is known."""
-    while x.op in (m.BROADCAST_TO, m.RESHAPE) and x.data is None:
-        x = x.inputs[0]
-    return x.data.item() if x.data is not None and x.data.size == 1 else None
-
-
 def _add(node: Node, x: Node, y: Node) -> Node | None:
-    return with_bias(x, y) or with_bias(y, x)
+    return with_bias(x, y) or with_bias(y, x) or batch_normalization(x, y)
 
 
 def _where(node: Node, c: Node, x: Node, y: Node) -> Node | None:
-    """relu and clip: where(x <= lo, lo, where(hi <= x, hi, x))."""
-    lo = _number(x)
-    if c.op is not e.LESS_EQUAL or lo is None or _number(c.inputs[1]) != lo:
+    """relu, hardtanh and clip."""
+    return _limited(node, c, x, y) or _clipped(node, c, x, y)
+
+
+def _same(a: Node, b: Node) -> bool:
+    """Whether two values are one, or one number."""
+    return a is b or (number(a) is not None and number(a) == number(b))
+
+
+def _clipped(node: Node, c: Node, limit: Node, y: Node) -> Node | None:
+    """where(y < lo, lo, y), and where(hi < y, hi, y), which may follow it; a limit that is not a
+    constant stands as where(lo == lo, y, lo) for its NaN.
+    """
+    bound = _unstretched(limit)
+    if y.op is e.WHERE and y.inputs[2] is limit:
+        test = _unstretched(y.inputs[0])
+        if test.op is e.EQUAL and {_unstretched(x) for x in test.inputs} == {bound}:
+            y = y.inputs[1]
+    if c.op is not e.LESS or bound.type.size != 1 or y.type.dtype is bool_:
+        return None
+    bound = reshaped(bound, ())
+    if c.inputs[0] is y and _same(c.inputs[1], limit):
+        return operator("Clip", [y, bound], node.type)
+    if c.inputs[1] is not y or not _same(c.inputs[0], limit):
+        return None
+    if is_operator(y, "Clip") and len(y.inputs) == 2 and not y.attrs.absent:
+        return operator("Clip", [*y.inputs, bound], node.type)
+    return operator("Clip", [y, None, bound], node.type)
+
+
+def _limited(node: Node, c: Node, x: Node, y: Node) -> Node | None:
+    """where(x <= lo, lo, where(hi <= x, hi, x)), and relu."""
+    lo = number(x)
+    if c.op is not e.LESS_EQUAL or lo is None or number(c.inputs[1]) != lo:
         return None
     source = c.inputs[0]
     if y is source and lo == 0:
         return operator("Relu", [source], node.type)
     if y.op is not e.WHERE or y.inputs[2] is not source or y.inputs[0].op is not e.LESS_EQUAL:
         return None
-    hi, (limit, compared) = _number(y.inputs[1]), y.inputs[0].inputs
-    if hi is None or _number(limit) != hi or compared is not source:
+    hi, (limit, compared) = number(y.inputs[1]), y.inputs[0].inputs
+    if hi is None or number(limit) != hi or compared is not source:
         return None
     limits = [constant(np.asarray(v, node.type.dtype.numpy)) for v in (lo, hi)]
     return operator("Clip", [source, *limits], node.type)
@@ -86,10 +111,10 @@ def _where(node: Node, c: Node, x: Node, y: Node) -> Node | None:
 
 def _divide(node: Node, x: Node, y: Node) -> Node | None:
     """Means and softmax."""
-    inner, count = base(x), _number(y)
+    inner, count = base(x), number(y)
     if count is not None and inner.op is e.MULTIPLY:
         pool = inner.inputs[0]
-        if is_operator(pool, "AveragePool") and _number(inner.inputs[1]) == count:
+        if is_operator(pool, "AveragePool") and number(inner.inputs[1]) == count:
             return reshaped(pool, node.shape)
     if count is not None and inner.op is m.SUM:
         source, axes = inner.inputs[0], inner.attrs
