@@ -18,6 +18,7 @@ from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradG
 from striate.codegen.winograd_plan import (
     AMPLIFICATION,
     LOAD,
+    SCATTER,
     STREAM,
     Axis,
     Tiles,
@@ -82,6 +83,11 @@ def _transforms(tiles: tuple[Tiles, ...]) -> tuple[float, float, float]:
     return x, g, back
 
 
+def _chunk(target: Target, nbytes: int) -> int:
+    """Blocks of channels of V, of so many bytes each, that stay in L2 beside a panel of Y."""
+    return max(1, target.l2 // 5 // nbytes)
+
+
 @lru_cache(maxsize=1024)
 def _schedule(
     target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]
@@ -107,7 +113,9 @@ def _schedule(
             panels = vectors // nr
             pairs = spec.in_features / mr * panels
             each = used * cycles + slots * (mr * nr + 12.0) + mr * nr * back
-            far = beyond(target, v + y) * ((v + y) / LOAD + v * panels / (4 * STREAM))
+            passes = -(-channels // _chunk(target, slots * block * lanes * FLOAT))
+            far = beyond(target, (v + y) / 3) * (v + y) / SCATTER
+            far += beyond(target, v + y) * y * passes / (2 * STREAM)
             panel = slots * block * nr * lanes * FLOAT  # of Y, which all channels pass over
             far += beyond(target, 2.0 * panel) * panel * spec.in_features / mr / STREAM
             for parts in (p for p in (1, 2, 4, 8, MOST_PARTS) if p <= blocks):
@@ -203,7 +211,7 @@ def winograd_gradient(
     }
     short = tuple(t.short > 0 for t in plan.tiles)
     kernel = WinogradGradient(outputs, taps, short, plan.mr, plan.nr)
-    words = common | _areas(spec, plan, lanes)
+    words = common | _areas(target, spec, plan, lanes)
     first = Step(kernel, arranged(kernel.words, words), (sums,), kernel.name, spec.macs)
     return [first, _store(spec, plan, lanes, common, sums, dw)]
 
@@ -229,7 +237,7 @@ def _sources(spec: ConvSpec, plan: GradientPlan, lanes: int) -> dict[str, Word]:
     return words
 
 
-def _areas(spec: ConvSpec, plan: GradientPlan, lanes: int) -> dict[str, Word]:
+def _areas(target: Target, spec: ConvSpec, plan: GradientPlan, lanes: int) -> dict[str, Word]:
     """The blocks, and the scratch memory of a thread."""
     tiles = plan.tiles
     slots, outputs, taps = ([getattr(t, n) for t in tiles] for n in ("slots", "outputs", "taps"))
@@ -251,6 +259,7 @@ def _areas(spec: ConvSpec, plan: GradientPlan, lanes: int) -> dict[str, Word]:
     words: dict[str, Word] = {
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,
+        "chunk": _chunk(target, prod(slots) * row * FLOAT),
         "g_area": g_area,
         "m_area": m_area,
         "patch": patch,

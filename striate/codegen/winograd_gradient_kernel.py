@@ -5,7 +5,7 @@
 
 Tiles are cut into parts, by their number alone, each with sums of its own [c][tap][NR*V] per panel
 of features: a piece of work is a panel in a part. A part goes block by block, so that V and Y of a
-block stay in the caches while all pairs of channels pass over them.
+block stay in the caches while all pairs of channels pass over them: all panels over a chunk of V.
 
 A second kernel adds the parts, in order, and writes dw. Where that is not finite it computes the
 sums again from the definition, in which padding meets nothing.
@@ -75,8 +75,8 @@ class WinogradGradient:
         """What the words are."""
         rank = len(self.taps)
         base = (
-            "x g sums scratch scratch_each g_area m_area patch parts panels channel_blocks x_slot "
-            "x_row g_slot g_row"
+            "x g sums scratch scratch_each g_area m_area patch parts panels channel_blocks chunk "
+            "x_slot x_row g_slot g_row"
         )
         return (
             *base.split(),
@@ -158,7 +158,13 @@ class _Gradient:
             self.pair(ranges, e.b.sub(k, begin), channel, sums, fresh)
 
         count = e.mul(blocks, rows)
-        e.each(begin, end, lambda k: e.each(0, count, lambda c: pair(k, c)))
+        step = e.mul(n.number("chunk"), rows)
+
+        def chunk(first: Value) -> None:
+            last = e.smaller(e.add(first, step), count)
+            e.each(begin, end, lambda k: e.each(first, last, lambda c: pair(k, c)))
+
+        e.each(0, count, chunk, step)
 
     def pair(
         self,
