@@ -20,7 +20,7 @@ from striate.transform.interpret import interpret
 
 FOLDED = 1 << 20  # the most elements of a static value that is computed at once
 DEPTH = 64  # of graphs in graphs, and functions in functions
-MAX_NODES = 1_000_000  # of a graph in which every call of a function is replaced by its body
+MAX_NODES = 100_000  # of a graph with functions and trips of loops written out
 
 Operands = tuple[Array | None, ...]  # None is an input that is left out
 
@@ -150,21 +150,25 @@ class Scope:
 
 
 class Runner:
-    """A model with a mode: runs its graphs."""
+    """A model with a mode: runs its graphs, once."""
 
     def __init__(self, model: Model, training: bool) -> None:
         self.model = model
         self.training = training
+        self._nodes = 0
 
     def run(self, graph: Graph, scope: Scope, opsets: Mapping[str, int]) -> list[Array]:
         """The outputs of a graph, whose inputs and weights are defined in `scope`.
 
         Raises:
-            ModelError: an output is left out, or graphs are nested too deep.
+            ModelError: an output is left out, graphs are nested too deep, or loops without end.
             StriateError: a rule of an operator is broken; the message names the node.
         """
         if scope.depth > DEPTH:
             raise ModelError(f"onnx: graphs and functions are nested more than {DEPTH} deep")
+        self._nodes += 1 + len(graph.nodes)
+        if self._nodes > MAX_NODES:
+            raise ModelError(f"onnx: the model runs more than {MAX_NODES} nodes, in loops of loops")
         for name, value in graph.initializers.items():
             if name not in scope.values:
                 scope.define(name, Array(constant(value)), True)

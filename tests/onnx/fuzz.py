@@ -20,7 +20,7 @@ import numpy as np
 import striate as st
 from tests.mutate import EDGES, mutations
 
-SECONDS = 20.0  # the most that one damaged model may take
+SECONDS = 120.0  # the most that one damaged model may take
 HEAD = '<ir_version: 8, opset_import: ["": 17, "local": 1], producer_name: "fuzz">'
 
 CONVOLUTIONAL = """
@@ -74,16 +74,51 @@ twice <rate> (v) => (o)
 """
 
 
+CONTROL = """
+net (float[n, 1, h, w] x, int64[1] k, bool flag) => (float[a, b] y, float[c, d, e] g)
+<float[4] scales = {1, 1, 2, 0.5}, int64 trips = {3}, float[1, 12, 8] w1 = {WEIGHTS},
+ float[1, 12, 4] w2 = {MORE}, int64[3] seq = {2, 1, 8}>
+{
+  r = Resize <mode = "linear", coordinate_transformation_mode = "align_corners"> (x, , scales)
+  flat = Flatten <axis = 1> (r)
+  top, at = TopK <axis = 1, largest = 1> (flat, k)
+  z = If (flag) <
+    then_branch = yes () => (float[p, q] o1) { o1 = Neg(top) },
+    else_branch = no () => (float[p, q] o2) { o2 = Abs(top) }
+  >
+  go = Constant <value = bool {1}> ()
+  total, rows = Loop (trips, go, z) <
+    body = trip (int64 i, bool c, float[p, q] s) => (bool c1, float[p, q] s1, float[p, q] row)
+    { c1 = Identity(c) f = Cast <to = 1> (i) s1 = Add(s, f) row = Mul(s, s) }
+  >
+  all = ReduceSum <keepdims = 0> (rows)
+  y = Add(total, all)
+  u = Tile(top, times)
+  times = Constant <value_ints = [1, 4]> ()
+  v = Reshape(u, seq)
+  g4, last = GRU <hidden_size = 4> (v, w1, w2)
+  g = Squeeze(last)
+}
+"""
+
+
 def models() -> list[tuple[bytes, tuple[np.ndarray[Any, Any], ...]]]:
     """(bytes, inputs) of the undamaged models."""
     from onnx import parser
 
-    weights = ", ".join(str(round(0.1 * k - 2, 1)) for k in range(54))
+    def numbers(n: int) -> str:
+        return ", ".join(str(round(0.1 * (k % 40) - 2, 1)) for k in range(n))
+
     images = np.linspace(-1, 1, 2 * 2 * 8 * 8, dtype=np.float32).reshape(2, 2, 8, 8)
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     given = {
-        CONVOLUTIONAL.replace("WEIGHTS", weights): (images,),
+        CONVOLUTIONAL.replace("WEIGHTS", numbers(54)): (images,),
         SHAPES: (x, np.array([3, 2])),
+        CONTROL.replace("WEIGHTS", numbers(96)).replace("MORE", numbers(48)): (
+            np.linspace(0, 1, 2 * 16, dtype=np.float32).reshape(2, 1, 4, 4),
+            np.array([2]),
+            np.array(True),
+        ),
     }
     return [
         (parser.parse_model(HEAD + text).SerializeToString(), inputs)
@@ -101,10 +136,11 @@ def tampered(proto: Any, rng: np.random.Generator) -> bytes:
     """A model that is well-formed, but with one node, tensor or input that is not what it was."""
     proto = type(proto).FromString(proto.SerializeToString())
     graph = proto.graph
-    node = graph.node[int(rng.integers(len(graph.node)))]
+    nodes = [*graph.node, *(n for node in graph.node for a in node.attribute for n in a.g.node)]
+    node = nodes[int(rng.integers(len(nodes)))]
     edge = EDGES[int(rng.integers(len(EDGES)))]
     number = int(rng.choice([-1, 0, 1, 2, 3, 7, -(1 << 63), (edge & (2**63 - 1))]))
-    names = [name for n in graph.node for name in (*n.input, *n.output)]
+    names = [name for n in nodes for name in (*n.input, *n.output)]
     match int(rng.integers(8)):
         case 0 if node.attribute:
             attribute = node.attribute[int(rng.integers(len(node.attribute)))]
@@ -119,7 +155,7 @@ def tampered(proto: Any, rng: np.random.Generator) -> bytes:
         case 3 if node.input:
             node.input[int(rng.integers(len(node.input)))] = str(rng.choice(["", *names]))
         case 4:
-            node.op_type = graph.node[int(rng.integers(len(graph.node)))].op_type
+            node.op_type = nodes[int(rng.integers(len(nodes)))].op_type
         case 5 if graph.initializer:
             tensor = graph.initializer[int(rng.integers(len(graph.initializer)))]
             wide = np.array([number], np.int64)

@@ -87,6 +87,34 @@ def convnext(net: Any, x: torch.Tensor) -> torch.Tensor:
     return x + (y * net.scale).permute(0, 3, 1, 2)
 
 
+def squeeze_excite(net: Any, x: torch.Tensor) -> torch.Tensor:
+    y = net.a(x)
+    scale = F.hardsigmoid(net.c(F.relu(net.b(F.adaptive_avg_pool2d(y, 1)))))
+    return F.hardswish(y * scale)
+
+
+def pyramid(net: Any, x: torch.Tensor) -> Any:
+    a = net.a(x)
+    b = net.b(F.max_pool2d(a, 2))
+    return (
+        a + F.interpolate(b, size=a.shape[2:], mode="nearest"),
+        F.interpolate(b, scale_factor=2.0, mode="bilinear", align_corners=False),
+        F.interpolate(b, size=a.shape[2:], mode="bilinear", align_corners=True),
+        F.interpolate(b, scale_factor=1.5, mode="bicubic"),
+    )
+
+
+def atrous(net: Any, x: torch.Tensor) -> torch.Tensor:
+    pooled = F.adaptive_avg_pool2d(x, 1)
+    whole = F.interpolate(pooled, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([net.a(x), whole], 1).argmax(1)
+
+
+def best(net: Any, x: torch.Tensor) -> Any:
+    values, places = torch.topk(net.a(x).flatten(2), 3, dim=2)
+    return values, places, F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1), align_corners=False)
+
+
 def style(net: Any, x: torch.Tensor) -> torch.Tensor:
     y = F.relu(net.norm(net.a(F.pad(x, (2, 2, 2, 2), mode="reflect"))))
     return torch.tanh(net.b(y))
@@ -200,6 +228,19 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             nn.Softmax2d(),
         ),
         (1, 4, 8, 8),
+    ),
+    "squeeze and excite": (
+        lambda: Of(
+            squeeze_excite, a=CONV(8, 8, 3, 1, 1, groups=8), b=CONV(8, 4, 1), c=CONV(4, 8, 1)
+        ),
+        (2, 8, 9, 9),
+    ),
+    "pyramid": (lambda: Of(pyramid, a=CONV(3, 4, 3, 1, 1), b=CONV(4, 4, 1)), (1, 3, 16, 16)),
+    "atrous": (lambda: Of(atrous, a=CONV(3, 3, 3, 1, 6, dilation=6)), (1, 3, 16, 16)),
+    "best": (lambda: Of(best, a=CONV(3, 3, 3)), (2, 3, 6, 6)),
+    "recurrent": (
+        lambda: Of(lambda net, x: net.rnn(x)[0], rnn=nn.LSTM(4, 5, batch_first=True)),
+        (2, 7, 4),
     ),
     "functions": (lambda: Of(functions), (2, 4, 5, 6)),
 }
