@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,6 +138,14 @@ def test_the_graph_can_be_read(net: OnnxModule) -> None:
     assert "a = Conv(image, conv.weight, conv.bias, pads=[1, 1, 1, 1])" in text
     assert "conv.weight: float32[4, 2, 3, 3]" in text
     assert repr(net) == "OnnxModule(image: float[n, 2, h, w] -> logits: float[n, 3])"
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples of docs/onnx.md do what the page says."""
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[2] / "docs" / "onnx.md"
+    done = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert (done.failed, done.attempted) == (0, 11)
 
 
 # ---- calls ---------------------------------------------------------------------------------
