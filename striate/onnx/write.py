@@ -10,28 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-import striate
 from striate.core.array import asarray
-from striate.dtype import DType
 from striate.errors import ShapeError
 from striate.ir.graph import Node, topological
 from striate.ir.types import TensorType
 from striate.nn.module import evaluation
 from striate.onnx.read import onnx_package
-from striate.onnx.writer.batch import PRIMES, Symbolic, fixed, with_batch
+from striate.onnx.writer.batch import PRIMES, fixed, with_batch
 from striate.onnx.writer.emit import Emitter, Parts, refuse_unknown
+from striate.onnx.writer.file import write
 from striate.onnx.writer.rewrite import rewrite
 from striate.onnx.writer.trace import is_array, trace
 from striate.pytree import flatten
-
-OPSET = 21
-OPSET_BFLOAT16 = 22  # the first in which convolutions and pools have it
-LIMIT = 2**31 - 2**20  # bytes that one message of protobuf may have, less room for the rest
 
 
 def save(
@@ -60,8 +52,9 @@ def save(
             the first of them, may be of any size; a string is its name instead of "batch".
         input_names, output_names: in the order of the leaves; by default the names of the
             arguments of `f`, and `output`.
-        external_data: whether weights are in a second file beside the first (`path` + ".data");
-            by default where one file would pass the 2 GB that ONNX allows.
+        external_data: whether large weights are in a second file beside the first (`path` +
+            ".data", or ".1.data" and so on where that is taken by an older model); by default
+            where one file would pass the 2 GB that ONNX allows.
         metadata: names and texts to store with the model.
 
     Raises:
@@ -90,9 +83,8 @@ def save(
             symbolic = with_batch(first, second, name)
         else:
             symbolic = fixed(_parts(f, args, _types(args, None), input_names, output_names))
-    model = _model(symbolic, getattr(f, "__name__", type(f).__name__), metadata or {})
-    size = sum(v.nbytes for v in symbolic.parts.constants.values())
-    _write(model, Path(path), size > LIMIT if external_data is None else external_data)
+    name = getattr(f, "__name__", type(f).__name__)
+    write(symbolic, Path(path), name, metadata or {}, external_data)
 
 
 def _types(args: tuple[Any, ...], batch: int | None) -> list[TensorType]:
@@ -163,72 +155,3 @@ def _free(name: str, taken: set[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-# ---- from parts to a file ------------------------------------------------------------------
-
-
-def _onnx_type(dtype: DType) -> int:
-    return int(onnx_package().helper.np_dtype_to_tensor_dtype(np.dtype(dtype.numpy)))
-
-
-def _model(symbolic: Symbolic, name: str, metadata: Mapping[str, str]) -> Any:
-    onnx = onnx_package()
-    helper = onnx.helper
-    parts, shapes = symbolic.parts, symbolic.shapes
-
-    def value(name: str, type: TensorType) -> Any:
-        return helper.make_tensor_value_info(
-            name, _onnx_type(type.dtype), shapes.get(name, type.shape)
-        )
-
-    nodes = []
-    for item in parts.items:
-        attributes = {
-            k: _onnx_type(v) if isinstance(v, DType) else v for k, v in item.attributes.items()
-        }
-        nodes.append(
-            helper.make_node(item.operator, item.inputs, item.outputs, name=item.name, **attributes)
-        )
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [value(n, t) for n, t in parts.inputs.items()],
-        [value(n, t) for n, t in parts.outputs.items()],
-        [
-            onnx.numpy_helper.from_array(np.asarray(v, order="C"), n)
-            for n, v in parts.constants.items()
-        ],
-        value_info=[value(n, t) for n, t in parts.types.items() if n not in parts.outputs],
-    )
-    types = [*parts.inputs.values(), *parts.outputs.values(), *parts.types.values()]
-    opset = OPSET_BFLOAT16 if any(t.dtype.name == "bfloat16" for t in types) else OPSET
-    imports = [helper.make_opsetid("", opset)]
-    model = helper.make_model(
-        graph,
-        opset_imports=imports,
-        ir_version=helper.find_min_ir_version_for(imports),
-        producer_name="striate",
-        producer_version=striate.__version__,
-    )
-    helper.set_model_props(model, dict(metadata))
-    return model
-
-
-def _write(model: Any, path: Path, external: bool) -> None:
-    """Both files are written beside the place that they are for, and then renamed."""
-    onnx = onnx_package()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = path.name + ".data"
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        aside = Path(folder) / path.name
-        if external:
-            onnx.save_model(
-                model, aside, save_as_external_data=True, location=data, size_threshold=1024
-            )
-        else:
-            onnx.save_model(model, aside)
-        onnx.checker.check_model(aside, full_check=True)
-        if external and (Path(folder) / data).exists():
-            os.replace(Path(folder) / data, path.parent / data)
-        os.replace(aside, path)

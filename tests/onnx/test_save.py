@@ -4,6 +4,7 @@ when another implementation runs it: ONNX Runtime where it is installed, else ON
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -379,25 +380,39 @@ def test_given_names_trees_and_modes(tmp_path: Path) -> None:
 
 
 def test_external_data(tmp_path: Path) -> None:
-    net, x, path = nn.Linear(64, 32), normal(2, 64), tmp_path / "m.onnx"
-    written(net, path, x, external_data=True)
+    x, path = normal(2, 64), tmp_path / "m.onnx"
+    written(nn.Linear(64, 32), path, x, external_data=True)
     assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", "m.onnx.data"}
     assert path.stat().st_size < 4096 < (tmp_path / "m.onnx.data").stat().st_size
+    # Another pair takes its place: until it is there, the old model has its own weights.
+    written(nn.Linear(64, 16), path, x, external_data=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", "m.onnx.1.data"}
+    written(nn.Linear(64, 8), path, x, external_data=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", "m.onnx.data"}
 
 
-def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "m.onnx"
-    st.onnx.save(nn.ReLU(), path, X)
-    old = path.read_bytes()
+@pytest.mark.parametrize("external", [False, True])
+def test_a_failure_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, external: bool
+) -> None:
+    path, net = tmp_path / "m.onnx", nn.Linear(64, 32)
+    st.onnx.save(net, path, normal(1, 64), external_data=external)
+    old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    replace, calls = os.replace, 0
 
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError("disk full")
+    def full(source: Any, target: Any) -> None:  # the last rename, of the model, fails
+        nonlocal calls
+        calls += 1
+        if calls == 1 + external:
+            raise OSError("disk full")
+        replace(source, target)
 
-    monkeypatch.setattr(onnx, "save_model", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="disk full"):
-        st.onnx.save(nn.Tanh(), path, X)
-    assert path.read_bytes() == old
-    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+        st.onnx.save(nn.Linear(64, 16), path, normal(1, 64), external_data=external)
+    monkeypatch.undo()
+    assert all((tmp_path / name).read_bytes() == content for name, content in old.items())
+    assert st.onnx.load(path)(normal(1, 64)).shape == (1, 32)
 
 
 def test_all_that_cannot_be_written_is_listed(tmp_path: Path) -> None:

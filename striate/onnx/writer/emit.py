@@ -161,14 +161,14 @@ class Emitter:
 
     def constant(self, value: Value, name: str | None = None) -> str:
         """The name of a known value; equal small ones are one."""
-        key = (value.dtype.str, value.dtype.name, value.shape, value.tobytes())
-        small = value.nbytes <= 1024 and name is None
-        if small and key in self.shared:
+        if name is None and value.nbytes <= 1024:
+            key = (value.dtype.name, value.shape, value.tobytes())
+            if key not in self.shared:
+                self.shared[key] = self._unique("constant_0")
+                self.parts.constants[self.shared[key]] = value
             return self.shared[key]
         name = name or self._unique("constant_0")
         self.parts.constants[name] = value
-        if small:
-            self.shared[key] = name
         return name
 
     def integers(self, values: Iterable[int]) -> str:
