@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import striate as st
+from striate.config import settings
 from striate.core import transforms
 from striate.core.transforms import invalidate
 from striate.ir.graph import _interned
@@ -213,3 +215,29 @@ def test_a_compiled_function_has_its_derivative() -> None:
 def test_wrong_calls(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_call_does_not_walk_over_what_it_captured() -> None:
+    """The Python calls that it makes are as many for a hundred weights as for two."""
+    if settings().backend != "native":
+        pytest.skip("the interpreter walks over everything")
+
+    def count(weights: list[st.Array]) -> int:
+        f = st.jit(lambda x: st.stack([x * w for w in weights]).sum())
+        x = st.asarray(np.ones(4, np.float32))
+        for _ in range(4):
+            f(x)
+        calls = []
+        gc.disable()  # what it collects may call
+        sys.setprofile(lambda frame, event, arg: calls.append(event) if event == "call" else None)
+        try:
+            f(x)
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+        return len(calls)
+
+    few, many = ([st.ones(4) * i for i in range(n)] for n in (2, 100))
+    for w in [*few, *many]:
+        w.realize()
+    assert count(many) == count(few) > 0
