@@ -119,7 +119,7 @@ def _inside(folder: Path, location: str, where: str) -> Path:
     """
     posix, windows = PurePosixPath(location), PureWindowsPath(location)
     parts = {*posix.parts, *windows.parts}
-    rooted = posix.is_absolute() or windows.anchor or windows.is_reserved()
+    rooted = posix.is_absolute() or windows.anchor
     if not location or "\0" in location or rooted or ".." in parts:
         raise ModelError(f"{where}: external data must be in the model's folder, got {location!r}")
     root = folder.resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,21 @@ def test_the_graph_can_be_read(net: OnnxModule) -> None:
     assert "a = Conv(image, conv.weight, conv.bias, pads=[1, 1, 1, 1])" in text
     assert "conv.weight: float32[4, 2, 3, 3]" in text
     assert repr(net) == "OnnxModule(image: float[n, 2, h, w] -> logits: float[n, 3])"
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+    data = with_weights(NETWORK, values)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install striate\[onnx\]"):
+        st.onnx.load(data)
+
+
+def test_it_changes_its_precision(net: OnnxModule, values: dict[str, Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 2, 5, 5))
+    y = net.to("float64")(x)
+    assert y.dtype is st.float64
+    expected = same_network(values).to("float64")(x)
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-12)
 
 
 def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

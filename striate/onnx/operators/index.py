@@ -122,7 +122,10 @@ def scatter_nd(node: Call, x: Array, indices: Array, updates: Array) -> Array:
 
 
 def _written(how: str, rows: Array, index: Array, new: Array) -> Array:
-    """rows [n, *R] with new [m, *R] written at index [m], or combined with what is there."""
+    """rows [n, *R] with new [m, *R] written at index [m], or combined with what is there.
+
+    An index that comes twice, which ONNX forbids for `none`, gets the sum.
+    """
     n = rows.shape[0]
     if how == "add":
         return rows + st.put_add(new, index, n).astype(rows.dtype)
