@@ -206,6 +206,29 @@ def test_a_function(tmp_path: Path, function: Callable[..., Any], wanted: str) -
     assert " ".join(n for n in operators(model) if n not in ("LessOrEqual", "Less")) == wanted
 
 
+def test_what_only_looks_like_a_softmax(tmp_path: Path) -> None:
+    """A sum that is not kept divides along another axis, and a shift must not vary."""
+
+    def shifted(x: st.Array) -> st.Array:
+        largest = st.max(x, 1, keepdims=True)
+        return x - st.where(st.isinf(largest), 0.0, largest)
+
+    def ratio(x: st.Array, axis: int, keepdims: bool) -> st.Array:
+        e = st.exp(shifted(x))
+        return e / st.sum(e, axis, keepdims=keepdims)
+
+    def log_ratio(x: st.Array, axis: int, keepdims: bool) -> st.Array:
+        s = shifted(x)
+        return s - st.log(st.sum(st.exp(s), axis, keepdims=keepdims))
+
+    for f, name in ((ratio, "Softmax"), (log_ratio, "LogSoftmax")):
+        for axis, keepdims in ((1, True), (1, False), (0, True)):
+            model = written(
+                lambda x, f=f, a=axis, k=keepdims: f(x, a, k), tmp_path / "m.onnx", normal(4, 4)
+            )
+            assert (name in operators(model)) == ((axis, keepdims) == (1, True))
+
+
 def test_products(tmp_path: Path) -> None:
     q, k, v = normal(2, 3, 5, 4), normal(2, 3, 7, 4), normal(2, 3, 7, 6)
     path = tmp_path / "m.onnx"

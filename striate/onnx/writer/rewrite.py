@@ -142,41 +142,56 @@ def _unstretched(x: Node) -> Node:
     return x
 
 
-def _shifted(x: Node) -> Node | None:
-    """z where x is z minus the largest element along an axis, as softmax takes it."""
-    if x.op is not e.SUBTRACT:
+def _constant_along(x: Node, axis: int) -> bool:
+    """Whether a value was one element along an axis, before it was broadcast to its shape."""
+    if x.op is not m.BROADCAST_TO or x.data is not None:
+        return x.shape[axis] == 1
+    source, at = x.inputs[0], axis - (x.ndim - x.inputs[0].ndim)
+    return at < 0 or source.shape[at] == 1
+
+
+def _kept_sum(y: Node, x: Node) -> int | None:
+    """The axis of which y is the sum of x, kept with size 1 and broadcast back."""
+    total = _unstretched(y)
+    if total.op is not m.SUM or total.inputs[0] is not x or len(total.attrs) != 1:
         return None
-    z, shift = x.inputs[0], _unstretched(x.inputs[1])
+    axis: int = total.attrs[0]
+    kept = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
+    source = y.inputs[0] if y.op is m.BROADCAST_TO else y
+    return axis if source.shape == kept else None
+
+
+def _shifted(x: Node, axis: int) -> Node | None:
+    """z where x is z minus what is one number along an axis, which no softmax sees."""
+    if x.op is not e.SUBTRACT or not _constant_along(x.inputs[1], axis):
+        return None
+    shift = _unstretched(x.inputs[1])  # as softmax takes it: the largest, or 0 if that is infinite
     if shift.op is not e.WHERE or shift.inputs[0].op is not e.ISINF:
         return None
-    largest = _unstretched(shift.inputs[2])
-    if largest.op is not reduce.MAX:
-        return None
-    below = base(largest.inputs[0])
-    below = below.inputs[0] if below.op is m.TRANSPOSE else below
-    return z if base(below) is base(z) else None
+    return x.inputs[0] if _unstretched(shift.inputs[2]).op is reduce.MAX else None
 
 
 def _softmax(node: Node, x: Node, y: Node) -> Node | None:
-    total = _unstretched(y)
-    if x.op is not f.EXP or total.op is not m.SUM or total.inputs[0] is not x:
+    axis = _kept_sum(y, x)
+    if axis is None or x.op is not f.EXP:
         return None
-    z = _shifted(x.inputs[0])
-    if z is None or len(total.attrs) != 1:
-        return None
-    return operator("Softmax", [z], node.type, axis=total.attrs[0])
+    z = _shifted(x.inputs[0], axis)
+    return None if z is None else operator("Softmax", [z], node.type, axis=axis)
 
 
 def _subtract(node: Node, x: Node, y: Node) -> Node | None:
     """log_softmax: s - log(sum(exp(s)))."""
-    log = _unstretched(y)
-    total = _unstretched(log.inputs[0]) if log.op is f.LOG else log
-    if log.op is not f.LOG or total.op is not m.SUM or total.inputs[0].op is not f.EXP:
+    source = y.inputs[0] if y.op is m.BROADCAST_TO else y
+    if source.op is not f.LOG:
         return None
-    z = _shifted(x)
-    if total.inputs[0].inputs[0] is not x or z is None or len(total.attrs) != 1:
+    total = _unstretched(source.inputs[0])
+    if total.op is not m.SUM or total.inputs[0].op is not f.EXP:
         return None
-    return operator("LogSoftmax", [z], node.type, axis=total.attrs[0])
+    axis = _kept_sum(source.inputs[0], total.inputs[0])
+    if axis is None or total.inputs[0].inputs[0] is not x:
+        return None
+    z = _shifted(x, axis)
+    return None if z is None else operator("LogSoftmax", [z], node.type, axis=axis)
 
 
 def _pooled(x: Node, windows: tuple[Window, ...], output: int) -> Node | None:
@@ -208,7 +223,7 @@ def _take_along_axis(node: Node, x: Node, i: Node) -> Node | None:
         return None
     whole = found.inputs[0]
     source, attrs = whole.inputs[0], whole.attrs
-    if base(source) is not base(x) or source.shape[:2] != x.shape[:2]:
+    if base(source) is not base(x) or source.shape[:2] != x.shape[:2] or node.attrs.axis != 2:
         return None
     type = source.type.with_shape(whole.shape)
     return reshaped(operator("MaxPool", [source], type, **dict(attrs.attributes)), node.shape)
