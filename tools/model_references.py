@@ -18,7 +18,15 @@ import torchvision
 from torchvision.models import video
 
 from striate.models import MODELS
-from tests.models.reference import CLASSES, FILE, OUTPUTS, fingerprint, image, weights
+from tests.models.reference import (
+    CLASSES,
+    FILE,
+    OUTPUTS,
+    fingerprint,
+    image,
+    weights,
+    without_drops,
+)
 
 
 def maker(name: str) -> Any:
@@ -35,14 +43,6 @@ def entry(name: str) -> dict[str, Any]:
         "fingerprint": fingerprint(shapes),
         "parameters": sum(p.numel() for p in net.parameters()),
     }
-
-
-def without_drops(net: torch.nn.Module) -> torch.nn.Module:
-    """Nothing drops at random any more."""
-    for module in net.modules():
-        if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
-            module.p = 0.0
-    return net
 
 
 @torch.no_grad()

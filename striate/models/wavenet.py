@@ -1,7 +1,7 @@
 """WaveNet: van den Oord et al., "A generative model for raw audio" (2016).
 
 A stack of causal convolutions whose dilation doubles; each is gated, and feeds the output directly
-too. Keys are those of `pytorch-wavenet`.
+too. Keys are those of `pytorch-wavenet`, with the last of `residual_convs`, which nothing reads.
 """
 
 from __future__ import annotations

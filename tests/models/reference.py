@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -61,6 +62,15 @@ def weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.gener
 def image(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """What the networks are given."""
     return np.random.Generator(np.random.Philox(7)).standard_normal(shape)
+
+
+def without_drops(net: Any) -> Any:
+    """The network of either library, in which nothing drops at random any more."""
+    for module in net.modules():
+        for name in ("p", "drop_prob"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return net
 
 
 def fingerprint(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:

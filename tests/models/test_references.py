@@ -11,7 +11,15 @@ import pytest
 import striate as st
 from striate import nn
 from striate.models import MODELS
-from tests.models.reference import CLASSES, FILE, OUTPUTS, fingerprint, image, weights
+from tests.models.reference import (
+    CLASSES,
+    FILE,
+    OUTPUTS,
+    fingerprint,
+    image,
+    weights,
+    without_drops,
+)
 
 RECORD: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 NETWORKS: dict[str, Any] = RECORD["networks"]
@@ -19,15 +27,6 @@ NETWORKS: dict[str, Any] = RECORD["networks"]
 
 # More than 25 million weights, or many products in three dimensions.
 LONG = {"convnext_tiny", "r2plus1d_18", "r3d_18", "resnet50", "vgg11_bn"}
-
-
-def without_drops(net: nn.Module) -> nn.Module:
-    for module in net.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        elif isinstance(module, nn.DropPath):
-            module.drop_prob = 0.0
-    return net
 
 
 @pytest.mark.parametrize("name", NETWORKS)
