@@ -161,7 +161,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = Path(__file__).resolve().parents[2] / "docs" / "onnx.md"
     done = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
-    assert (done.failed, done.attempted) == (0, 11)
+    assert (done.failed, done.attempted) == (0, 14)
 
 
 # ---- calls ---------------------------------------------------------------------------------
