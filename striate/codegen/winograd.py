@@ -22,7 +22,7 @@ from striate.ops.conv import ConvSpec
 FLOAT = 4  # bytes
 
 
-def _up(elements: int) -> int:
+def aligned_elements(elements: int) -> int:
     """A multiple of 64 bytes, in elements."""
     return -(-elements * FLOAT // ALIGNMENT) * ALIGNMENT // FLOAT
 
@@ -40,8 +40,8 @@ def _packed(spec: ConvSpec, w: View, plan: Plan) -> tuple[Buffer, list[Step]]:
     channels = Channels.of(spec.in_features, lanes)
     rows = rows_of(channels, lanes, offsets, w.strides[2], w.strides[1], lanes)
     panels = panels_of(spec, plan.nr, lanes)
-    flags = _up(panels * rows.chunks * rows.count * plan.nr * lanes) * FLOAT
-    buffer = Buffer(flags + _up(2 * panels * rows.chunks) * FLOAT, "packed weights")
+    flags = aligned_elements(panels * rows.chunks * rows.count * plan.nr * lanes) * FLOAT
+    buffer = Buffer(flags + aligned_elements(2 * panels * rows.chunks) * FLOAT, "packed weights")
     region = Region(plan.nr, 0, flags, panels * rows.chunks)
     return buffer, [pack_panels(spec, float32, w, buffer, region, lanes, rows)]
 
@@ -54,7 +54,7 @@ def _transformed(spec: ConvSpec, packed: Buffer, plan: Plan) -> tuple[Buffer, St
     panels = panels_of(spec, plan.nr, plan.lanes)
     size = panels * prod(slots) * (spec.in_features * plan.nr + 1) * plan.lanes
     u = Buffer(size * FLOAT, "transformed weights")
-    scratch = _up(scratch_vectors(list(zip(taps, slots, strict=True))) * plan.lanes)
+    scratch = aligned_elements(scratch_vectors(list(zip(taps, slots, strict=True))) * plan.lanes)
     words: dict[str, Word] = {
         "packed": packed,
         "u": u,
@@ -113,15 +113,15 @@ def _step(
     slack = plan.mr * lanes  # a register tile may reach beyond the block
     v_row, m_row = most * lanes, (most + plan.mr) * plan.nr * lanes
     v_slot, m_slot = _odd(channels * v_row, lanes), _odd(plan.panel_group * m_row, lanes)
-    m_area = _up(prod(slots) * v_slot + slack)
-    u_area = m_area + _up(prod(slots) * m_slot)
-    patch = u_area + _up(prod(slots) * (plan.chunk * lanes * plan.nr + 1) * lanes)
+    m_area = aligned_elements(prod(slots) * v_slot + slack)
+    u_area = m_area + aligned_elements(prod(slots) * m_slot)
+    patch = u_area + aligned_elements(prod(slots) * (plan.chunk * lanes * plan.nr + 1) * lanes)
     lines = max(
         scratch_vectors([(t.taps, t.slots) for t in tiles]),
         prod(slots) + scratch_vectors([(n, n) for n in slots]),
         scratch_vectors([(t.slots, t.outputs) for t in tiles]),
     )
-    scratch = patch + _up(lines * lanes)
+    scratch = patch + aligned_elements(lines * lanes)
     words: dict[str, Word] = {
         "x": x,
         "y": y,

@@ -11,8 +11,9 @@ from functools import lru_cache
 from itertools import product
 from math import prod
 
-from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step, Table, View, Word
+from striate.codegen.kernel import At, Buffer, Scratch, Step, Table, View, Word
 from striate.codegen.separable import scratch_vectors
+from striate.codegen.winograd import FLOAT, aligned_elements
 from striate.codegen.winograd_algebra import longest, winograd
 from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradGradientStore
 from striate.codegen.winograd_plan import (
@@ -33,7 +34,6 @@ from striate.dtype import DType, float32
 from striate.ops.conv import ConvSpec
 from striate.target import Target
 
-FLOAT = 4  # bytes
 TEAM = 4  # threads that a schedule has in mind
 MOST_PARTS = 16
 
@@ -186,11 +186,6 @@ def winograd_gradient_supports(
     )
 
 
-def _up(elements: int) -> int:
-    """A multiple of 64 bytes, in elements."""
-    return -(-elements * FLOAT // ALIGNMENT) * ALIGNMENT // FLOAT
-
-
 def winograd_gradient(
     target: Target, spec: ConvSpec, plan: GradientPlan, x: Buffer, g: Buffer, dw: View
 ) -> list[Step]:
@@ -247,15 +242,15 @@ def _areas(target: Target, spec: ConvSpec, plan: GradientPlan, lanes: int) -> di
         (channels * row // lanes | 1) * lanes
         for channels in (spec.in_features // lanes, spec.out_features // lanes)
     )
-    g_area = _up(prod(slots) * x_slot)
-    m_area = g_area + _up(prod(slots) * g_slot)
-    patch = m_area + _up(prod(slots) * (plan.mr * plan.nr + 1) * lanes)
+    g_area = aligned_elements(prod(slots) * x_slot)
+    m_area = g_area + aligned_elements(prod(slots) * g_slot)
+    patch = m_area + aligned_elements(prod(slots) * (plan.mr * plan.nr + 1) * lanes)
     boxes = (
         prod(slots) + scratch_vectors([(n, n) for n in slots]),
         prod(outputs) + scratch_vectors(list(zip(outputs, slots, strict=True))),
         scratch_vectors(list(zip(slots, taps, strict=True))),
     )
-    scratch = patch + _up(max(boxes) * lanes)
+    scratch = patch + aligned_elements(max(boxes) * lanes)
     words: dict[str, Word] = {
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,
@@ -290,7 +285,7 @@ def _store(
     dense = where == tuple(range(prod(taps))) and dw.strides[2] == prod(taps)
     kernel = WinogradGradientStore(taps, plan.mr, plan.nr, dense)
     # `store_dense` reads up to a vector's number of rows behind the last
-    scratch = _up((lanes * prod(taps) + lanes) * plan.nr * lanes)
+    scratch = aligned_elements((lanes * prod(taps) + lanes) * plan.nr * lanes)
     words = common | {
         "dw": At(dw.buffer, dw.offset * FLOAT),
         "scratch": Scratch(scratch * FLOAT),
