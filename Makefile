@@ -5,7 +5,7 @@
 #   WORKERS=...         the number of test processes (0: none but pytest's own)
 #   TORCH_PIP_ARGS=...  more arguments for installing PyTorch, such as an index that has CPU builds only:
 #                       TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu"
-#   SUITE=...           benchmarks to run: layers, weak, nets, train, compile (else all)
+#   SUITE=...           benchmarks to run: layers, weak, nets, train, torch, compile (else all)
 #   BENCH_ARGS=...      more arguments for them: BENCH_ARGS="--quick --only resnet50 --threads 1"
 
 .DEFAULT_GOAL := help

@@ -2,9 +2,9 @@
 
     python -m bench SUITE... [--quick] [--only REGEX] [--threads N]
 
-Suites: layers, weak, nets, train, compile (default: all). Results go to bench/results/SUITE.json
-and SUITE.md, rewritten after every case; those of a part (--quick, --only and the like) to
-SUITE-part.json and SUITE-part.md.
+Suites: layers, weak, nets, train, torch, compile (default: all). Results go to
+bench/results/SUITE.json and SUITE.md, rewritten after every case; those of a part (--quick, --only
+and the like) to SUITE-part.json and SUITE-part.md.
 """
 
 from __future__ import annotations

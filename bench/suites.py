@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench import compilation, convolutions, inference, layers, training
+from bench import compilation, convolutions, inference, layers, torch_backend, training
 from bench.networks import NETWORKS
 from bench.timing import Case, Result
 
-SUITES = ("layers", "weak", "nets", "train", "compile")
+SUITES = ("layers", "weak", "nets", "train", "torch", "compile")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def cases(suite: str, options: Options) -> Iterator[Case]:
         yield from inference.cases(networks, (1,), options.threads, compiled)
     elif suite == "train":
         yield from training.cases(networks, options.compiled == "always")
+    elif suite == "torch":
+        yield from torch_backend.cases(networks, options.compiled == "always")
     else:
         raise ValueError(f"no suite {suite!r}; there are {', '.join(SUITES)}")
 

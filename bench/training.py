@@ -43,24 +43,24 @@ def cases(networks: dict[str, Network], compiled: bool) -> Iterator[Case]:
                 list(_contenders(network, values, batch, compiled)),
                 TOLERANCE,
                 3 * flops(network, values, batch),  # forward, and two gradients
-                reference=partial(_in_float64, network, values, batch),
+                reference=partial(in_float64, network, values, batch),
             )
 
 
 def _contenders(
     network: Network, values: Weights, batch: int, compiled: bool
 ) -> Iterator[Contender]:
-    yield _contender(OURS, lambda: striate_step(network, batch))
-    yield _contender("torch", lambda: torch_step(network, values, batch, False))
-    yield _contender("torch channels_last", lambda: torch_step(network, values, batch, True))
+    yield contender(OURS, lambda: striate_step(network, batch))
+    yield contender("torch", lambda: torch_step(network, values, batch, False))
+    yield contender("torch channels_last", lambda: torch_step(network, values, batch, True))
     if compiled:
-        yield _contender(
-            "torch.compile", lambda: torch_step(network, values, batch, True, compiled=True)
+        yield contender(
+            "torch.compile", lambda: torch_step(network, values, batch, True, "inductor")
         )
 
 
-def _contender(name: str, make: Callable[[], tuple[Step, Callable[[], NDArray[Any]]]]) -> Contender:
-    """The first call is a step; its gradients are the result."""
+def contender(name: str, make: Callable[[], tuple[Step, Callable[[], NDArray[Any]]]]) -> Contender:
+    """A step as a contender. The first call is a step; its gradients are the result."""
     gradients: list[Callable[[], NDArray[Any]]] = []
 
     def prepare() -> Step:
@@ -84,7 +84,8 @@ def striate_step(network: Network, batch: int) -> tuple[Step, Callable[[], NDArr
     return lambda: run(x, y).item(), gradients
 
 
-def _in_float64(network: Network, values: Weights, batch: int) -> NDArray[Any]:
+def in_float64(network: Network, values: Weights, batch: int) -> NDArray[Any]:
+    """Loss and gradients of the first step by PyTorch in float64."""
     step, gradients = torch_step(network, values, batch, False, double=True)
     loss = step()
     return np.append(gradients(), loss)
@@ -95,10 +96,10 @@ def torch_step(
     values: Weights,
     batch: int,
     channels_last: bool,
-    compiled: bool = False,
+    backend: Any = None,
     double: bool = False,
 ) -> tuple[Step, Callable[[], NDArray[Any]]]:
-    """The same in PyTorch."""
+    """The same in PyTorch, compiled if `backend` says by what."""
     torch = need("torch")
     net = torch_network(network, values).train()
     x, y = torch.from_numpy(network.x(batch)), torch.from_numpy(network.labels(batch))
@@ -109,9 +110,9 @@ def torch_step(
         net, x = net.to(memory_format=form), x.contiguous(memory_format=form)
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=MOMENTUM, fused=True)
     criterion = torch.nn.CrossEntropyLoss()
-    if compiled:
+    if backend is not None:
         torch._dynamo.reset()
-    run = torch.compile(net) if compiled else net
+    run = net if backend is None else torch.compile(net, backend=backend)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)

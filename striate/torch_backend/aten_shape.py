@@ -10,6 +10,7 @@ import numpy as np
 
 from striate.dtype import DType, int64
 from striate.ir.graph import Node, constant
+from striate.ir.types import TensorType
 from striate.ops import index as indexing, movement, padding, rearrange
 from striate.ops.elementwise import (
     add,
@@ -20,7 +21,7 @@ from striate.ops.elementwise import (
     multiply,
     where,
 )
-from striate.ops.movement import broadcast_to, reshape, slice_axes, transpose
+from striate.ops.movement import broadcast_to, reshape, slice_axes, transpose, zeros
 from striate.ops.operand import as_node
 from striate.torch_backend.rules import Unsupported, rule, typed
 
@@ -36,6 +37,11 @@ def _full(out: DType, *args: Any, **options: object) -> Node:
     shape = size.shape if isinstance(size, Node) else tuple(size)
     filled = cast(value, out) if isinstance(value, Node) else constant(np.asarray(value, out.numpy))
     return broadcast_to(filled, shape)
+
+
+@typed("new_empty_strided.default")
+def _new_empty(out: DType, x: Node, size: Sizes, *strides: object, **options: object) -> Node:
+    return zeros(TensorType(tuple(size), out))  # any content is right
 
 
 @typed("arange.start_step")

@@ -21,12 +21,9 @@ DTYPES: dict[torch.dtype, DType] = {
 
 def value_of(t: torch.Tensor) -> Value:
     """The memory of a tensor as a NumPy array; no copy."""
-    t = t.detach()
-    if t.is_conj() or t.is_neg():
-        t = t.resolve_conj().resolve_neg()
     if t.dtype is torch.bfloat16:
-        return np.asarray(t.view(torch.uint16).numpy().view(bfloat16.numpy))
-    return np.asarray(t.numpy())
+        return np.asarray(t.detach().view(torch.uint16).numpy()).view(bfloat16.numpy)
+    return np.asarray(t.numpy(force=True))  # that is, what needs a gradient too
 
 
 def tensor_of(v: Value) -> torch.Tensor:
