@@ -181,7 +181,7 @@ def _sum_infer(axes: tuple[int, ...], x: TensorType) -> TensorType:
 
 
 def _sum_reference(axes: tuple[int, ...], x: Value) -> Value:
-    x = np.ascontiguousarray(x)  # NumPy's order of adding follows the layout; ours does not
+    x = np.asarray(x, order="C")  # NumPy's order of adding follows the layout; ours does not
     if x.dtype == bfloat16.numpy:
         return np.asarray(x.astype(np.float32).sum(axis=axes)).astype(x.dtype)
     return np.asarray(x.sum(axis=axes, dtype=x.dtype if x.dtype.kind == "f" else np.int64))

@@ -294,3 +294,11 @@ def test_basic_indexing_is_numpys(index: Any) -> None:
     mask = np.zeros(n.shape)
     mask[index] = 1
     np.testing.assert_array_equal(gradient, 2 * n * mask)
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+@pytest.mark.parametrize("x", [True, 3, 2.5])
+def test_the_sum_of_a_value_without_axes(backend: str, x: float) -> None:
+    with st.config(backend=backend):
+        y = st.sum(st.asarray(x))
+        assert (y.numpy().shape, y.item()) == ((), x)
