@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from ctypes import addressof, c_char
 from typing import Any
 
@@ -81,8 +82,8 @@ class _Owner:
             "version": 3,
         }
 
-    def __del__(self) -> None:
-        _pool.give(self.block)
+    def __del__(self, give: Callable[[NDArray[np.uint8]], None] = _pool.give) -> None:
+        give(self.block)  # bound early: at the interpreter's end the module's names are gone
 
 
 def address(x: NDArray[Any]) -> int:
