@@ -13,11 +13,12 @@ transformed weights; what differs by that point stands in BT.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
 from math import prod, sqrt
+from typing import Any
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
@@ -97,6 +98,8 @@ _ZERO = (Fraction(0),)
 
 @lru_cache(maxsize=1024)
 def _amplification(of: Algorithm) -> float:
+    points: Any = tuple(map(float, of.points))  # in rational numbers it takes several times as long
+    of = replace(of, points=points)
     squares = [_square(g) * _square(b) for g, b in zip(of.weights(), of.inputs(), strict=True)]
     rows = (
         sum(float(a) ** 2 * s for a, s in zip(row, squares, strict=True)) for row in of.results()
