@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 OURS = "striate"
-PAUSE = 0.005
+PAUSE = 0.25  # seconds: OpenMP threads spin for a fifth of one after their work
 SLACK = 4
 
 

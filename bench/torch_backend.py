@@ -1,4 +1,7 @@
-"""The same networks of PyTorch: eager, by `torch.compile` as it is, and by our backend for it."""
+"""The same networks of PyTorch: eager, by `torch.compile` as it is, and by our backend for it.
+
+For inference both compilers may take the weights for constants.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,8 @@ def _forward(
     net, given = torch_network(network, values).eval(), torch.from_numpy(x)
     torch._dynamo.reset()
     chosen = backend()
-    run = net if chosen is None else torch.compile(net, backend=chosen)
+    options = {"freeze": True} if callable(chosen) else {"freezing": True}
+    run = net if chosen is None else torch.compile(net, backend=chosen, options=options)
 
     def call() -> Any:
         with torch.no_grad():

@@ -160,12 +160,15 @@ def test_denormals_are_flushed_inside_and_only_there(threads: int) -> None:
 
 def test_profile_tells_the_long_rows() -> None:
     plan = program(*[(Busy(), (n,), 0) for n in (1_000_000, 10, 500_000)])
-    start = time.perf_counter()
-    seconds = profile(plan, 2)
-    wall = time.perf_counter() - start
-    assert seconds.shape == (3,)
-    assert seconds[1] < seconds[2] < seconds[0] <= wall
-    assert seconds[0] > 1e-3  # a division takes more than a nanosecond
+    found = []
+    for _ in range(5):  # each of them may be interrupted
+        start = time.perf_counter()
+        found.append(profile(plan, 2))
+        assert found[-1].shape == (3,)
+        assert found[-1].sum() <= time.perf_counter() - start
+    least = np.min(found, axis=0)
+    assert least[1] < least[2] < least[0]
+    assert least[0] > 1e-3  # a division takes more than a nanosecond
 
 
 def test_number_of_threads() -> None:
