@@ -7,8 +7,10 @@ too) never compiles anew. A backend is a function Graph -> Plan.
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -121,6 +123,18 @@ def _graph(outputs: Sequence[Node], leaves: Sequence[Node]) -> Graph:
     return Graph(inputs, tuple(new[y] for y in outputs))
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python does not look for cycles: passes make many objects, and nearly all of them stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def plan_of(outputs: Sequence[Node]) -> tuple[Plan, list[Node]]:
     """(plan, leaves): the plan's inputs are the values of the leaves, in order."""
     key, leaves = canonical(outputs)
@@ -128,7 +142,8 @@ def plan_of(outputs: Sequence[Node]) -> tuple[Plan, list[Node]]:
     key = (chosen.backend, chosen.target, chosen.precision, key)
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = build(_graph(outputs, leaves))
+        with _without_collection():
+            plan = _plans[key] = build(_graph(outputs, leaves))
         if len(_plans) > MAX_PLANS:
             _plans.popitem(last=False)
     else:
