@@ -135,7 +135,7 @@ LEGEND = (
     "better. Of peak: operations of the definition against the processor's fused multiply-adds, "
     "measured in the same rounds (algorithms that multiply less pass 100%). Of copy: operands and "
     "result, each once, against the bandwidth of a copy in memory (what stays in caches passes "
-    "100%). Error: L2 distance to the first peer's result, relative."
+    "100%). Error: L2 distance to the first peer's result, or for training to float64's, relative."
 )
 
 

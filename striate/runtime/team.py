@@ -33,7 +33,9 @@ from striate.runtime.threads import get_num_threads
 __all__ = ["BARRIER", "SINGLE", "Program", "get_num_threads", "profile", "run"]
 
 _SLICE = 0.1  # seconds between looks at signals
-_SPIN = 50e-6  # seconds that are spun before parking: about what a wake-up takes
+# Seconds that are spun before parking: more than a wake-up takes, also that of an idle virtual
+# processor. With less, who waits for one that wakes up parks too, and so on at every barrier.
+_SPIN = 500e-6
 _PUBLISHED, _NEXT = Word.PROFILE + 1, int(Word.NEXT)
 _Code = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
