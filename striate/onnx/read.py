@@ -37,11 +37,11 @@ def read_file(path: Path) -> Model:
     size = path.stat().st_size
     if not path.is_file() or not 0 < size < MAX_BYTES:
         raise ModelError(f"onnx: {path.name!r}: a file of 1 to 2**31 - 1 bytes, got {size}")
-    return read_bytes(path.read_bytes(), path.parent)
+    return read_bytes(path.read_bytes(), path.parent, repr(path.name))
 
 
-def read_bytes(data: bytes, folder: Path | None = None) -> Model:
-    """The model in the bytes of a file.
+def read_bytes(data: bytes, folder: Path | None = None, name: str = "the file") -> Model:
+    """The model in the bytes of a file, which errors call by its name.
 
     Raises:
         ModelError: it is no valid model.
@@ -52,7 +52,7 @@ def read_bytes(data: bytes, folder: Path | None = None) -> Model:
     try:
         proto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
-        raise ModelError(f"onnx: the file is no ONNX model: {error}") from None
+        raise ModelError(f"onnx: {name} is no ONNX model: {error}") from None
     return read_proto(proto, folder)
 
 
