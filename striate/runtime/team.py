@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.codegen.machine import host_target
 from striate.errors import RangeError, ShapeError
 from striate.runtime.jit import load
+from striate.runtime.placing import WORDS, placing_by_system
 from striate.runtime.sleeping import Sleeping, by_system
 from striate.runtime.team_code import BARRIER, LINE, SINGLE, Mail, TeamCode, Word
 from striate.runtime.threads import get_num_threads
@@ -124,8 +125,12 @@ class _Crew:
         words[Word.SLICE] = int(_SLICE * _roughly())
         words[Word.SPIN] = words[Word.PATIENCE] = int(spin * _roughly())
         words[Word.SLEEP], words[Word.WAKE] = self.sleeping.sleep, self.sleeping.wake
+        placing = placing_by_system()
+        words[Word.LOCATE], words[Word.MOVE] = placing.locate, placing.move
+        words[Word.ALLOWED : Word.ALLOWED + WORDS] = [*placing.allowed]
         for t, handle in enumerate(self.sleeping.handles):
-            words[Word.MAIL + LINE * t + Mail.HANDLE] = handle
+            mail = Word.MAIL + LINE * t
+            words[mail + Mail.HANDLE], words[mail + Mail.PROCESSOR] = handle, -1
         try:
             for t in range(1, threads):
                 worker = threading.Thread(

@@ -10,7 +10,8 @@ nobody reads what was published.
 
 Who waits spins for a while, then parks: `parked = 1; unless what it awaits came: sleep while
 parked`. Who wakes: `what it awaits := new; if exchange(parked, 0): wake`. Both store, then load,
-sequentially consistent, so one always sees the other; a spurious wake-up is harmless.
+sequentially consistent, so one always sees the other; a spurious wake-up is harmless. A wake-up may
+end on a processor that another thread of the team has: see `settle`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 from llvmlite import ir
 
 from striate.codegen.emitter import I32, I64, POINTER, VOID, Emitter, Value
+from striate.runtime.placing import WORDS
 
 LINE = 16  # i64 words in 128 bytes: prefetchers fetch cache lines in pairs
 BARRIER, SINGLE = 1, 2  # flags of a row
@@ -43,12 +45,15 @@ class Word(IntEnum):
     PATIENCE = 8  # ticks until who waits for a run parks
     SLEEP = 9  # address of sleep(handle, -1, 0)
     WAKE = 10  # address of wake(handle, 1, 0)
-    NEXT = 11  # out: the first row that was not run
-    TICKS = 12  # out: the clock at the end
+    LOCATE = 11  # address of i32 locate(); 0 if there is none
+    MOVE = 12  # address of move(0, bytes, set of processors)
+    NEXT = 13  # out: the first row that was not run
+    TICKS = 14  # out: the clock at the end
     ARRIVED = LINE
     GENERATION = 2 * LINE
     STOP = 3 * LINE  # the row before which all leave
-    MAIL = 4 * LINE  # a line a thread
+    ALLOWED = 4 * LINE  # the processors that a thread may use, i64[WORDS]
+    MAIL = ALLOWED + WORDS  # a line a thread
 
 
 class Mail(IntEnum):
@@ -58,6 +63,7 @@ class Mail(IntEnum):
     PARKED = 1
     HANDLE = 2  # what it sleeps on
     VAIN = 3  # how often in a row it has spun in vain
+    PROCESSOR = 4  # that it has run on last; -1: unknown
 
 
 _TRIES, _REST = 4, 64  # after so many spins in vain, park at once so many times
@@ -225,6 +231,7 @@ class _Code:
                 with later:
                     self.add_to(parked, 1)
                     self.park(arrived)
+                    self.settle()
         return self.load(parked)
 
     def barrier(self, threads: Value) -> None:
@@ -253,6 +260,62 @@ class _Code:
         more = b.select(self.is_(more, "<", _TRIES + _REST), more, self.e.index(0))
         b.store(b.select(self.is_(parked, ">", 0), more, self.e.index(0)), field)
 
+    # ---- processors --------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Say where this thread runs; leave a processor that an earlier thread has."""
+        with self.e.when(self.is_(self.read(Word.LOCATE), "!=", 0)):
+            here, together = self.locate(), self.variable(0)
+
+            def compare(there: Value) -> None:
+                with self.e.when(self.b.icmp_signed("==", here, there)):
+                    self.b.store(self.e.index(1), together)
+
+            self.each_earlier(compare)
+            with self.e.when(self.is_(self.load(together), "==", 1)):
+                self.leave()
+                self.locate()
+
+    def locate(self) -> Value:
+        """The processor of this thread, which is told to the others."""
+        function = self.read(Word.LOCATE, ir.FunctionType(I32, []).as_pointer())
+        here = self.b.sext(self.b.call(function, []), I64)
+        self.exchange(self.field(self.mine, Mail.PROCESSOR), here)
+        return here
+
+    def each_earlier(self, body: Callable[[Value], None]) -> None:
+        """body(processor) for each earlier thread."""
+        self.e.each(
+            0, self.thread,
+            lambda t: body(self.observe(self.field(self.mailbox(t), Mail.PROCESSOR))),
+        )  # fmt: skip
+
+    def leave(self) -> None:
+        """From now on use processors that no earlier thread has, if there are any."""
+        b, e = self.b, self.e
+        with b.goto_entry_block():
+            free = b.alloca(I64, WORDS)
+
+        def word(i: int | Value) -> Value:
+            return e.at(free, i, I64)
+
+        for i in range(WORDS):
+            b.store(b.load(e.at(self.team, Word.ALLOWED + i, I64), typ=I64, align=8), word(i))
+
+        def strike(there: Value) -> None:
+            with e.when(b.icmp_unsigned("<", there, e.index(64 * WORDS))):
+                bit = b.shl(e.index(1), b.and_(there, e.index(63)))
+                p = word(b.lshr(there, e.index(6)))
+                b.store(b.and_(self.load(p), b.not_(bit)), p)
+
+        self.each_earlier(strike)
+        left = e.index(0)
+        for i in range(WORDS):
+            left = b.or_(left, self.load(word(i)))
+        with e.when(self.is_(left, "!=", 0)):
+            move = self.read(Word.MOVE, ir.FunctionType(VOID, [I64, I64, POINTER]).as_pointer())
+            b.call(move, [e.index(0), e.index(8 * WORDS), free])
+
     # ---- runs --------------------------------------------------------------------------
 
     def serve(self) -> None:
@@ -264,6 +327,7 @@ class _Code:
             with self.e.either(caller) as (first, others):
                 with first:
                     self.exchange(self.word(Word.STOP), -1)
+                    self.settle()
                 with others:
                     self.wait(
                         lambda: self.is_(self.observe(epoch), "!=", self.load(seen)),

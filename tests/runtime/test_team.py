@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 
@@ -110,6 +112,50 @@ def test_always_parking() -> None:
         done = crew.run(plan, done, 4, 0)
     crew.quit()
     assert np.array_equal(x, expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the scheduler decides")
+def test_a_worker_leaves_the_processor_of_the_caller() -> None:
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one processor")
+    here = min(allowed)
+    crew = team._Crew(2)
+    plan = program((Count(), (pointer(np.zeros(40, np.int64)),), BARRIER))
+    worker = crew.workers[0].native_id
+    assert worker is not None
+    os.sched_setaffinity(0, {here})
+    try:
+        os.sched_setaffinity(worker, {here})
+        for _ in range(20):
+            time.sleep(0.01)  # the worker parks; the wake-up puts it beside the caller
+            crew.run(plan, 0, 2, 0)
+            if here not in os.sched_getaffinity(worker):
+                break
+        assert os.sched_getaffinity(worker) == allowed - {here}
+    finally:
+        os.sched_setaffinity(0, allowed)
+        crew.quit()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the scheduler decides")
+def test_threads_share_a_processor_if_there_is_but_one() -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        crew = team._Crew(3, spin=0.0)
+        x = RNG.standard_normal(64).astype(np.float32)
+        expected = smoothed(x, 50)
+        plan, _ = smoothing(x, 50)
+        done = 0
+        while done < plan.count:
+            done = crew.run(plan, done, 3, 0)
+        affinities = [os.sched_getaffinity(worker.native_id or 0) for worker in crew.workers]
+        crew.quit()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert np.array_equal(x, expected)
+    assert affinities == [{min(allowed)}] * 2
 
 
 def test_the_number_of_threads_may_change_from_run_to_run() -> None:
