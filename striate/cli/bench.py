@@ -30,14 +30,13 @@ def timed(call: Callable[[], Any], seconds: float) -> list[float]:
 def table(steps: Sequence[Any], most: int, peak: float) -> list[str]:
     """The slowest steps of a run as lines, numbered in the order in which they run."""
     whole = sum(s.seconds for s in steps) or 1.0
-    lines = [
-        f"{'step':>4} {'ms':>9} {'share':>6} {'GFLOP/s':>8} {'of peak':>8} {'GB/s':>6}  kernel"
-    ]
+    head = f"{'step':>4} {'ms':>9} {'share':>6} {'GFLOP/s':>8} {'of peak':>8} {'GB/s':>6}"
+    lines = [f"{head}  layers, kernel"]
     slowest = sorted(enumerate(steps, start=1), key=lambda pair: -pair[1].seconds)
     for number, s in slowest[:most]:
         lines.append(
             f"{number:4} {1e3 * s.seconds:9.3f} {s.seconds / whole:6.1%} {s.gflops:8.1f} "
-            f"{1e9 * s.gflops / peak:8.0%} {s.gbytes:6.1f}  {s.label or s.kernel}"
+            f"{1e9 * s.gflops / peak:8.0%} {s.gbytes:6.1f}  {s.title}"
         )
     if len(steps) > most:
         rest = sum(s.seconds for _, s in slowest[most:])

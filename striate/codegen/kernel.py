@@ -16,7 +16,7 @@ constant table, or of scratch memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol, runtime_checkable
@@ -108,6 +108,7 @@ class Step:
         macs: multiply-adds, for the profile.
         single: too little work to share: one thread makes the call alone, as thread 0 of 1.
         updates: of `writes`, those whose old content it reads too.
+        origins: those of the nodes that it computes, each once.
     """
 
     kernel: Kernel
@@ -117,6 +118,7 @@ class Step:
     macs: int = 0
     single: bool = False
     updates: tuple[Buffer, ...] = ()
+    origins: tuple[Hashable, ...] = ()
 
     def buffers(self) -> Iterable[Buffer]:
         """Every buffer that it touches."""

@@ -7,8 +7,8 @@ where it first is. Each op that is no view, no elementwise function and no sum h
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 
 from striate.codegen.boxes import Operand, copy_step, map_step, sum_step
 from striate.codegen.epilogue import Epilogue
@@ -63,9 +63,11 @@ class Lowering:
         self.fusion = Fusion(graph)
         self._memory: dict[Node, Buffer] = {}
         self._copies: dict[Node, Buffer] = {}
+        self._origins: tuple[Hashable, ...] = ()
         for x in graph.inputs:
             self.program.inputs.append(self.allocate(x))
         for group in schedule(self.fusion.groups(), graph.outputs):
+            self._origins = tuple(dict.fromkeys(n.origin for n in self.fusion.members(group)))
             self._lower(group)
         self.program.outputs = [self._memory[y] for y in graph.outputs]
 
@@ -110,7 +112,7 @@ class Lowering:
 
     def add(self, steps: list[Step]) -> None:
         """Append steps to the program."""
-        self.program.steps += steps
+        self.program.steps += [replace(s, origins=self._origins) for s in steps]
 
     # ---- groups ------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import numpy as np
 from striate.config import settings
 from striate.core.array import (
     Array,
+    Trace,
     asarray,
     current_trace,
     is_recording,
@@ -24,13 +25,14 @@ from striate.core.array import (
     tracing,
     variables,
 )
+from striate.core.watching import Origins, watching
 from striate.errors import DTypeError, ShapeError, StriateError
 from striate.ir.graph import CONSTANT, Node, Value, constant, parameter
 from striate.ir.types import TensorType
 from striate.ops.movement import alias
 from striate.ops.operand import as_node
 from striate.pytree import TreeDef, flatten, tree_map, unflatten
-from striate.runtime.plan import MAX_PLANS, Plan, plan_of
+from striate.runtime.plan import MAX_PLANS, Plan, plan_of, rows
 from striate.transform import autodiff
 
 P = ParamSpec("P")
@@ -240,6 +242,26 @@ def invalidate() -> None:
 
 
 @dataclass
+class _Traced:
+    """What one run of a function on symbols made.
+
+    Attributes:
+        trace: what it reads and assigns of the outside.
+        origins: the layers that made its nodes.
+        symbols: the parameter of each argument that is data, by its number.
+        structure: the output tree; `parts` are its leaves, each with its node if it is an array.
+        results: the nodes of the outputs, and then the new values of what it assigns.
+    """
+
+    trace: Trace
+    origins: Origins
+    symbols: dict[int, Node]
+    structure: TreeDef
+    parts: list[tuple[Any, Node | None]]
+    results: list[Node]
+
+
+@dataclass
 class _Compiled:
     """One trace, compiled.
 
@@ -253,6 +275,7 @@ class _Compiled:
         structure: the output tree; `outputs` are its leaves, an index into the plan's outputs for
             an array, and the leaf itself in a 1-tuple for anything else.
         results: the types of the plan's outputs.
+        origins: the layers that were called; `rows` are those of the plan's rows.
         seen: the nodes that the outside arrays had at the last call, and the inputs with them.
     """
 
@@ -267,6 +290,8 @@ class _Compiled:
     outputs: list[int | tuple[Any]]
     results: list[TensorType]
     written: list[Array]
+    origins: Origins
+    rows: list[Any]
     seen: tuple[list[Node], list[Value | None]] | None = None
 
     def values(self) -> list[Any] | None:
@@ -308,8 +333,8 @@ class Jit(Generic[P, R]):
         """Run the plan for these arguments and time each of its steps; nothing is assigned.
 
         Returns:
-            A profile: `rows` with the kernel, seconds, multiply-adds and bytes of each step,
-            `seconds` in all; its text is a table.
+            A profile: `rows` with the kernel, seconds, multiply-adds and bytes of each step, and
+            the names of the layers that it computes; `seconds` in all; its text is a table.
 
         Raises:
             StriateError: the backend is not `native`.
@@ -321,7 +346,7 @@ class Jit(Generic[P, R]):
         done, values = self._prepare(args, kwargs)
         if done.plan is None:
             raise StriateError("profile: the function computes nothing")
-        return done.plan.profile(values, done.state)
+        return done.plan.profile(values, done.state, done.origins.names(done.rows))
 
     def _prepare(self, args: Any, kwargs: Any) -> tuple[_Compiled, list[Value]]:
         """What to run, and its inputs."""
@@ -339,30 +364,36 @@ class Jit(Generic[P, R]):
         done = self._compiled.get(key)
         values = None if done is None else done.values()
         while done is None or values is None:
-            done = self._compiled[key] = self._trace(flatten((args, kwargs))[1], leaves, dynamic)
+            treedef = flatten((args, kwargs))[1]
+            done = self._compiled[key] = self._compile(self._follow(treedef, leaves, dynamic))
             values = done.values()
         for place, i in done.arguments:
             values[place] = _value_of(dynamic[i])
         return done, values
 
-    def _trace(
+    def _follow(
         self, treedef: TreeDef, leaves: Sequence[Any], dynamic: Sequence[Array | None]
-    ) -> _Compiled:
-        known = list(self._compiled)  # other threads may do the same
-        for i, k in enumerate(known):
-            if k[0] != _epoch[0] or i <= len(known) - MAX_PLANS:  # type: ignore[index]
-                self._compiled.pop(k, None)
-        with tracing() as trace:
+    ) -> _Traced:
+        """Run the function on symbols."""
+        origins = Origins()
+        with tracing() as trace, watching(origins):
             symbols = {i: parameter(x.type) for i, x in enumerate(dynamic) if x is not None}
             args, kwargs = unflatten(
                 treedef,
                 [Array(symbols[i]) if i in symbols else leaf for i, leaf in enumerate(leaves)],
             )
             out = self.f(*args, **kwargs)
-            parts, structure = flatten(out)
-            nodes = [leaf.node if isinstance(leaf, Array) else None for leaf in parts]
-        written = list(trace.written)
-        results = [n for n in nodes if n is not None] + list(trace.written.values())
+            leaves, structure = flatten(out)
+            parts = [(x, x.node if isinstance(x, Array) else None) for x in leaves]
+        results = [n for _, n in parts if n is not None] + list(trace.written.values())
+        return _Traced(trace, origins, symbols, structure, parts, results)
+
+    def _compile(self, traced: _Traced) -> _Compiled:
+        known = list(self._compiled)  # other threads may do the same
+        for i, k in enumerate(known):
+            if k[0] != _epoch[0] or i <= len(known) - MAX_PLANS:  # type: ignore[index]
+                self._compiled.pop(k, None)
+        trace, results = traced.trace, traced.results
         plan, inputs = plan_of(results) if results else (None, [])
         number = {n: place for place, n in enumerate(inputs)}
         captured = list(trace.captured)
@@ -371,7 +402,7 @@ class Jit(Generic[P, R]):
         return _Compiled(
             plan,
             [n.data for n in inputs],
-            [(number[n], i) for i, n in symbols.items() if n in number],
+            [(number[n], i) for i, n in traced.symbols.items() if n in number],
             captured,
             [a.type for a in captured],
             places,
@@ -379,10 +410,12 @@ class Jit(Generic[P, R]):
                 *(place for place, n in enumerate(inputs) if n.data is not None),
                 *(place for place, i in places if captured[i] not in trace.written),
             ],
-            structure,
-            [(leaf,) if n is None else next(counter) for leaf, n in zip(parts, nodes, strict=True)],
+            traced.structure,
+            [(leaf,) if n is None else next(counter) for leaf, n in traced.parts],
             [n.type for n in results],
-            written,
+            list(trace.written),
+            traced.origins,
+            [n.origin for n in rows(results)],
         )
 
     def _run(self, done: _Compiled, values: list[Value]) -> R:

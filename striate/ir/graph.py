@@ -9,7 +9,9 @@ that is known, held in `Node.data`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -60,9 +62,11 @@ class Node:
         attrs: the op's attributes, one hashable value.
         type: shape and dtype.
         data: the value where it is known (constants; results that have been read), else None.
+        origin: what it was made for, for people; no part of what the node is. Passes hand it on
+            (`made_for`).
     """
 
-    __slots__ = ("__weakref__", "attrs", "data", "inputs", "op", "type")
+    __slots__ = ("__weakref__", "attrs", "data", "inputs", "op", "origin", "type")
 
     def __init__(self, op: Op, inputs: tuple[Node, ...], attrs: Any, type: TensorType) -> None:
         self.op = op
@@ -70,6 +74,7 @@ class Node:
         self.attrs = attrs
         self.type = type
         self.data: Value | None = None
+        self.origin: Any = _origin.get()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,6 +88,19 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.op.name}: {self.type}>"
+
+
+_origin: ContextVar[Any] = ContextVar("striate_origin", default=None)
+
+
+@contextmanager
+def made_for(origin: Any) -> Iterator[None]:
+    """A block in which new nodes have this origin."""
+    token = _origin.set(origin)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
 
 
 def _leaf_infer(*_: Any) -> TensorType:
@@ -186,7 +204,8 @@ def substitute(outputs: Sequence[Node], replace: dict[Node, Node]) -> list[Node]
         if node in new:
             continue
         inputs = tuple(new[x] for x in node.inputs)
-        new[node] = node if inputs == node.inputs else apply(node.op, inputs, node.attrs)
+        with made_for(node.origin):
+            new[node] = node if inputs == node.inputs else apply(node.op, inputs, node.attrs)
     return [new[x] for x in outputs]
 
 

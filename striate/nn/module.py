@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import ABCMeta
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass
 from inspect import Signature, signature
@@ -23,6 +22,7 @@ import numpy as np
 
 from striate.core.array import Array, asarray
 from striate.core.transforms import invalidate
+from striate.core.watching import watchers
 from striate.dtype import as_dtype
 from striate.errors import DTypeError, ShapeError
 from striate.ir.graph import constant
@@ -95,30 +95,9 @@ class Step:
     kind: str
     weights: tuple[Parameter, ...]
 
-
-Watcher = Callable[["Module | Step", tuple[Any, ...], Any], object]
-_watcher: ContextVar[Watcher | None] = ContextVar("striate_watcher", default=None)
-
-
-@contextmanager
-def watching(watcher: Watcher) -> Iterator[None]:
-    """A block in which `watcher(module, arguments, result)` follows every call of a module, and
-    every `Step`; inner calls end, and are seen, before outer ones.
-
-    >>> with watching(lambda module, arguments, result: print(module, result.shape)):
-    ...     _ = st.nn.Flatten()(st.ones((2, 3, 4)))
-    Flatten(start_dim=1, end_dim=-1) (2, 12)
-    """
-    token = _watcher.set(watcher)
-    try:
-        yield
-    finally:
-        _watcher.reset(token)
-
-
-def current_watcher() -> Watcher | None:
-    """Who is told of each call, if anyone."""
-    return _watcher.get()
+    def named_modules(self) -> Iterator[tuple[str, Step]]:
+        """Itself, under its name."""
+        yield self.name, self
 
 
 class IncompatibleKeys(NamedTuple):
@@ -196,8 +175,7 @@ class Module(metaclass=_ModuleType):
         """`forward`; NumPy arrays among the arguments become arrays."""
         given = [asarray(a) if isinstance(a, np.ndarray) else a for a in args]
         result = self.forward(*given, **kwargs)
-        watcher = current_watcher()
-        if watcher is not None:
+        for watcher in watchers():
             watcher(self, (*given, *kwargs.values()), result)
         return result
 

@@ -11,8 +11,9 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from striate.core.array import Array
+from striate.core.watching import Watcher, watchers
 from striate.ir.graph import Graph as Program, constant
-from striate.nn.module import Parameter, Step, Watcher, current_watcher
+from striate.nn.module import Parameter, Step
 from striate.onnx.model import Graph, Model, ModelError, Node
 from striate.onnx.operators import OPERATORS
 from striate.onnx.registry import Call, named
@@ -172,13 +173,12 @@ class Runner:
         for name, value in graph.initializers.items():
             if name not in scope.values:
                 scope.define(name, Array(constant(value)), True)
-        watcher = current_watcher()
         for node in graph.nodes:
             with named(node):
                 operands = tuple(scope.values[name] if name else None for name in node.inputs)
                 self._node(node, operands, scope, opsets)
-                if watcher is not None:
-                    watch(watcher, node, operands, scope)
+                if watchers():
+                    _tell(watchers(), node, operands, scope)
         return [self._result(graph, scope, name) for name in body_outputs(graph)]
 
     @staticmethod
@@ -240,11 +240,13 @@ class Runner:
         return list(self.run(function.body(node.attributes), inside, function.opsets))
 
 
-def watch(watcher: Watcher, node: Node, operands: Operands, scope: Scope) -> None:
+def _tell(told: Iterable[Watcher], node: Node, operands: Operands, scope: Scope) -> None:
     """Tell who watches the layers of a network of a node that has run."""
     weights = tuple(x for x in operands if isinstance(x, Parameter))
     step = Step(node.name or " ".join(filter(None, node.outputs)), node.op_type, weights)
-    watcher(step, operands, [scope.values[name] for name in node.outputs if name])
+    results = [scope.values[name] for name in node.outputs if name]
+    for watcher in told:
+        watcher(step, operands, results)
 
 
 def is_known(value: Array | None) -> bool:

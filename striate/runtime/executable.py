@@ -317,15 +317,18 @@ class Executable:
         """
         return self._call(values, state, run)[0]
 
-    def profile(self, values: Sequence[Value], state: Sequence[int] = ()) -> Profile:
-        """A run in which all threads meet after each step, timed step by step."""
+    def profile(
+        self, values: Sequence[Value], state: Sequence[int] = (), layers: Sequence[str] = ()
+    ) -> Profile:
+        """A run in which all threads meet after each step, timed step by step; `layers` has a name
+        for each row of the canonical form.
+        """
         for _ in range(3):  # what can be kept is kept by then
             self(values, state)
         with _lock:
             seconds = self._call(values, state, profile)[1]
-            return Profile.of(
-                zip(self._main.steps, [] if seconds is None else seconds, strict=True)
-            )
+            timed = zip(self._main.steps, [] if seconds is None else seconds, strict=True)
+            return Profile.of(timed, layers)
 
     def _call(
         self, values: Sequence[Value], state: Sequence[int], runner: Runner

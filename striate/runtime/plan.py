@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from striate.config import settings
 from striate.errors import StriateError, TraceError
-from striate.ir.graph import PARAMETER, Graph, Node, Value, apply, parameter, topological
+from striate.ir.graph import PARAMETER, Graph, Node, Value, apply, made_for, parameter, topological
 from striate.ops.movement import ALIAS, filled
 from striate.transform.interpret import interpret
 from striate.transform.simplify import simplify
@@ -36,8 +36,10 @@ class Plan(Protocol):
         """
         ...
 
-    def profile(self, values: Sequence[Value], state: Sequence[int] = ()) -> Any:
-        """A run, timed step by step: a `runtime.profile.Profile`."""
+    def profile(
+        self, values: Sequence[Value], state: Sequence[int] = (), layers: Sequence[str] = ()
+    ) -> Any:
+        """A run, timed step by step: a `runtime.profile.Profile`; `layers` name the `rows`."""
         ...
 
 
@@ -58,7 +60,9 @@ class Interpreted:
         """The outputs for these inputs."""
         return interpret(self.graph, values)
 
-    def profile(self, values: Sequence[Value], state: Sequence[int] = ()) -> Any:
+    def profile(
+        self, values: Sequence[Value], state: Sequence[int] = (), layers: Sequence[str] = ()
+    ) -> Any:
         """Raises: StriateError, since there are no steps."""
         raise StriateError("profile: the backend numpy has no steps; use native")
 
@@ -91,18 +95,27 @@ def canonical(outputs: Sequence[Node]) -> tuple[Hashable, list[Node]]:
     """(key, leaves): a key that equal structures share, and the leaves in the key's order."""
     index: dict[Node, int] = {}
     leaves: list[Node] = []
-    rows: list[Hashable] = []
-    for node in topological(outputs, stop=_is_known):
-        if node.op is ALIAS and node.data is None:
-            index[node] = index[node.inputs[0]]
-            continue
-        index[node] = len(rows)
+    key: list[Hashable] = []
+    for number, node in enumerate(rows(outputs)):
+        index[node] = number
         if _is_known(node) or not node.inputs:
             leaves.append(node)
-            rows.append(node.type)
+            key.append(node.type)
         else:
-            rows.append((node.op, node.attrs, *(index[x] for x in node.inputs)))
-    return (tuple(rows), tuple(index[y] for y in outputs)), leaves
+            key.append((node.op, node.attrs, *(index[_meant(x)] for x in node.inputs)))
+    return (tuple(key), tuple(index[_meant(y)] for y in outputs)), leaves
+
+
+def rows(outputs: Sequence[Node]) -> list[Node]:
+    """The nodes of the canonical form, in its order: known values are leaves, aliases are gone."""
+    return [n for n in topological(outputs, stop=_is_known) if _meant(n) is n]
+
+
+def _meant(node: Node) -> Node:
+    """What an alias stands for; any other node is itself."""
+    while node.op is ALIAS and not _is_known(node):
+        (node,) = node.inputs
+    return node
 
 
 def _is_known(node: Node) -> bool:
@@ -110,17 +123,16 @@ def _is_known(node: Node) -> bool:
 
 
 def _graph(outputs: Sequence[Node], leaves: Sequence[Node]) -> Graph:
-    """The pure function of the leaves; aliases are gone."""
+    """The pure function of the leaves. Many graphs share its plan, so the origin of a node is the
+    number of its row.
+    """
     inputs = tuple(parameter(x.type) for x in leaves)
     new: dict[Node, Node] = dict(zip(leaves, inputs, strict=True))
-    for node in topological(outputs, stop=new.__contains__):
-        if node in new:
-            continue
-        if node.op is ALIAS:
-            new[node] = new[node.inputs[0]]
-        else:
-            new[node] = apply(node.op, tuple(new[x] for x in node.inputs), node.attrs)
-    return Graph(inputs, tuple(new[y] for y in outputs))
+    for number, node in enumerate(rows(outputs)):
+        if node not in new:
+            with made_for(number):
+                new[node] = apply(node.op, tuple(new[_meant(x)] for x in node.inputs), node.attrs)
+    return Graph(inputs, tuple(new[_meant(y)] for y in outputs))
 
 
 @contextmanager

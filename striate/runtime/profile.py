@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from striate.codegen.kernel import Step
@@ -18,6 +18,7 @@ class Row:
         seconds: from the end of the step before it until all threads have ended it.
         macs: multiply-adds; 0 where they are not counted.
         nbytes: of the buffers that it reads and writes, each once.
+        layers: the names of the layers that it computes, or is a part of.
     """
 
     kernel: str
@@ -25,6 +26,12 @@ class Row:
     seconds: float
     macs: int
     nbytes: int
+    layers: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Its layers and what it computes of them, for a line of a table."""
+        return "  ".join(filter(None, [" + ".join(self.layers), self.label or self.kernel]))
 
     @property
     def gflops(self) -> float:
@@ -44,14 +51,16 @@ class Profile:
     rows: tuple[Row, ...]
 
     @classmethod
-    def of(cls, timed: Iterable[tuple[Step, float]]) -> Profile:
-        """The profile of steps and their seconds."""
-        return cls(
-            tuple(
-                Row(s.kernel.name, s.label, t, s.macs, sum(b.nbytes for b in {*s.buffers()}))
-                for s, t in timed
-            )
-        )
+    def of(cls, timed: Iterable[tuple[Step, float]], layers: Sequence[str] = ()) -> Profile:
+        """The profile of steps and their seconds; their origins are places in `layers`."""
+
+        def row(s: Step, seconds: float) -> Row:
+            found = (layers[i] for i in s.origins if isinstance(i, int) and i < len(layers))
+            names = tuple(dict.fromkeys(filter(None, found)))
+            nbytes = sum(b.nbytes for b in {*s.buffers()})
+            return Row(s.kernel.name, s.label, seconds, s.macs, nbytes, names)
+
+        return cls(tuple(row(s, t) for s, t in timed))
 
     @property
     def seconds(self) -> float:
@@ -60,11 +69,11 @@ class Profile:
 
     def __str__(self) -> str:
         whole = self.seconds or 1.0
-        lines = [f"{'ms':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>7}  kernel"]
+        lines = [f"{'ms':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>7}  layers, kernel"]
         for r in sorted(self.rows, key=lambda r: -r.seconds):
             lines.append(
                 f"{1e3 * r.seconds:9.3f} {r.seconds / whole:6.1%} {r.gflops:8.1f} {r.gbytes:7.1f}"
-                f"  {r.label or r.kernel}"
+                f"  {r.title}"
             )
         lines.append(f"{1e3 * self.seconds:9.3f} in {len(self.rows)} steps")
         return "\n".join(lines)

@@ -14,13 +14,14 @@ from math import prod
 from typing import Any
 
 from striate.core.array import Array, tracing
+from striate.core.watching import watching
 from striate.dtype import as_dtype
 from striate.errors import ShapeError
 from striate.ir.arguments import integers
 from striate.ir.graph import PARAMETER, Node, parameter, topological
 from striate.ir.types import TensorType
 from striate.nn import Module
-from striate.nn.module import Step, evaluation, watching
+from striate.nn.module import Step, evaluation
 from striate.ops.conv import CONV
 from striate.pytree import flatten
 from striate.tools.receptive import ReceptiveFields

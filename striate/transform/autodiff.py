@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from striate.ir.graph import Node, topological
+from striate.ir.graph import Node, made_for, topological
 from striate.ops.elementwise import add
 from striate.ops.movement import zeros
 
@@ -42,11 +42,11 @@ def vjp(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[No
         if node not in total or node.op.vjp is None:
             continue
         g = total.pop(node)
-        for x, part in zip(
-            node.inputs, node.op.vjp(node.attrs, g, node, *node.inputs), strict=True
-        ):
-            if part is not None and x in wanted:
-                accumulate(x, part)
+        with made_for(node.origin):
+            parts = node.op.vjp(node.attrs, g, node, *node.inputs)
+            for x, part in zip(node.inputs, parts, strict=True):
+                if part is not None and x in wanted:
+                    accumulate(x, part)
     return [total[x] if x in total else zeros(x.type) for x in inputs]
 
 
@@ -58,5 +58,6 @@ def jvp(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[Node
         if node.op.jvp is None or all(p is None for p in parts):
             known[node] = None
         else:
-            known[node] = node.op.jvp(node.attrs, parts, node, *node.inputs)
+            with made_for(node.origin):
+                known[node] = node.op.jvp(node.attrs, parts, node, *node.inputs)
     return [known.get(y) or zeros(y.type) for y in outputs]

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from striate.dtype import DType, int32
-from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Op, Value, apply
+from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Op, Value, apply, made_for
 from striate.ir.types import TensorType
 from striate.ops.conv import CONV, ConvSpec
 from striate.ops.index import PUT_ADD, SCATTER_ADD, TAKE, TAKE_ALONG_AXIS, Indexing
@@ -228,7 +228,8 @@ class _Pass:
         for n in graph.nodes():
             self._view(n)
             if n not in self.plain:
-                self._visit(n)
+                with made_for(n.origin):
+                    self._visit(n)
         self.outputs = tuple(self.as_plain(y) for y in graph.outputs)
 
     def _view(self, n: Node) -> None:

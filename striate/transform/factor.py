@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from math import prod
 
-from striate.ir.graph import Graph, Node, apply
+from striate.ir.graph import Graph, Node, apply, made_for
 from striate.ops.elementwise import ADD, MULTIPLY, NEGATIVE, SUBTRACT, multiply, negative
 from striate.ops.movement import BROADCAST_TO, SUM, broadcast_to, reshape
 
@@ -75,7 +75,8 @@ def factor_sums(graph: Graph) -> Graph:
     found = [n for n in nodes if n.op is SUM and n.type.dtype.is_floating]
     sums, instead = _Sums(), dict[Node, Node]()
     for n in sorted(found, key=lambda n: depth[n.inputs[0]]):  # the simplest give the others
-        total = sums.total(n.inputs[0], n.attrs)
+        with made_for(n.origin):
+            total = sums.total(n.inputs[0], n.attrs)
         if total is None:
             sums.known[n.inputs[0], n.attrs] = n
         else:
@@ -93,5 +94,7 @@ def factor_sums(graph: Graph) -> Graph:
         if n not in new:
             changed = tuple(new[x] for x in inputs)
             same = n in instead or changed == n.inputs
-            new[n] = changed[0] if n in instead else n if same else apply(n.op, changed, n.attrs)
+            with made_for(n.origin):
+                remade = n if same else apply(n.op, changed, n.attrs)
+            new[n] = changed[0] if n in instead else remade
     return Graph(graph.inputs, tuple(new[y] for y in graph.outputs))

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node
+from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, topological
 from striate.ops.movement import SUM
 from striate.transform.blocks import BLOCKED_CONV
 from striate.transform.views import StridedView, is_dense, reshaped, view_through, whole
@@ -150,6 +150,15 @@ class Fusion:
         self.roots = roots
 
     # ---- groups ------------------------------------------------------------------------
+
+    def members(self, group: Group) -> list[Node]:
+        """All nodes that a group computes, its convolution first."""
+        if group.kind not in ("map", "sum", "conv"):
+            return group.outputs
+        outside = {*self.leaves(group.outputs, known=group.outputs)}
+        nodes = topological(group.outputs, stop=outside.__contains__)
+        conv = [] if group.conv is None else [self.base(group.conv)]
+        return [*conv, *(n for n in nodes if n not in outside)]
 
     def leaves(self, roots: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
         """What a kernel that computes `roots` reads: the nodes where inlining ends."""

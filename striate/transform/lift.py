@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from striate.ir.graph import Graph, Node, Op, apply
+from striate.ir.graph import Graph, Node, Op, apply, made_for
 from striate.ops.movement import BROADCAST_TO, RESHAPE, TRANSPOSE
 from striate.transform.views import StridedView, view_through, whole
 
@@ -26,10 +26,11 @@ def lift_views(graph: Graph) -> Graph:
     once: set[Node] = set()  # elementwise, read once
     for n in nodes:
         inputs = tuple(new[x] for x in n.inputs)
-        if n.op in MOVED and users[n] == 1 and n not in graph.outputs:
-            new[n] = _lifted(n.op, n.attrs, inputs[0], once)
-        else:
-            new[n] = n if inputs == n.inputs else apply(n.op, inputs, n.attrs)
+        with made_for(n.origin):
+            if n.op in MOVED and users[n] == 1 and n not in graph.outputs:
+                new[n] = _lifted(n.op, n.attrs, inputs[0], once)
+            else:
+                new[n] = n if inputs == n.inputs else apply(n.op, inputs, n.attrs)
         if new[n].op.elementwise and users[n] == 1 and n not in graph.outputs:
             once.add(new[n])
     return Graph(graph.inputs, tuple(new[y] for y in graph.outputs))
@@ -41,7 +42,8 @@ def _lifted(op: Op, attrs: Any, x: Node, once: set[Node]) -> Node:
     if len(large) == 1:
         moved = {a: _lifted(op, attrs, a, once) for a in x.inputs}
         if all(m.op.elementwise if a.op.elementwise else _view(m) for a, m in moved.items()):
-            return apply(x.op, tuple(moved[a] for a in x.inputs), x.attrs)
+            with made_for(x.origin):
+                return apply(x.op, tuple(moved[a] for a in x.inputs), x.attrs)
     return apply(op, (x,), attrs)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from striate.ir.graph import Graph, Node, apply
+from striate.ir.graph import Graph, Node, apply, made_for
 from striate.ops.elementwise import CAST, DIVIDE, MULTIPLY, NEGATIVE, SUBTRACT, WHERE
 from striate.ops.movement import ALIAS, BROADCAST_TO, FLIP, PAD, RESHAPE, SLICE, TRANSPOSE, Span
 
@@ -156,10 +156,11 @@ def simplify(graph: Graph) -> Graph:
         if node in new:
             continue
         inputs = tuple(new[x] for x in node.inputs)
-        now = node if inputs == node.inputs else apply(node.op, inputs, node.attrs)
-        found: Node | None = now
-        while found is not None:
-            now = found
-            found = next((y for rule in RULES if (y := rule(now)) is not None), None)
+        with made_for(node.origin):
+            now = node if inputs == node.inputs else apply(node.op, inputs, node.attrs)
+            found: Node | None = now
+            while found is not None:
+                now = found
+                found = next((y for rule in RULES if (y := rule(now)) is not None), None)
         new[node] = now
     return Graph(graph.inputs, tuple(new[y] for y in graph.outputs))

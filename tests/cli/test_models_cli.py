@@ -131,8 +131,10 @@ def test_onnx(onnx_file: str, tmp_path: Path, capsys: Output) -> None:
     scores = weights.read(tmp_path / "y.npz")["x.0"][0]
     np.testing.assert_allclose(scores, [0.2, 0.8], rtol=64 * np.finfo(np.float32).eps)
     assert "1 80.0%  0 20.0%" in capsys.readouterr().out  # they are probabilities already
-    assert main(["bench", onnx_file, "--seconds", "0.01", "--rows", "1"]) == 0
-    assert "of 384 multiply-adds" in capsys.readouterr().out
+    assert main(["bench", onnx_file, "--seconds", "0.01", "--rows", "9"]) == 0
+    text = capsys.readouterr().out
+    assert "of 384 multiply-adds" in text
+    assert re.search(r"^ +\d+ .*  c\b.*  \w", text, re.MULTILINE)  # the node, its kernel
 
 
 def test_onnx_with_free_sizes(tmp_path: Path, capsys: Output) -> None:

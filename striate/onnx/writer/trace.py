@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from striate.core.array import Array, asarray, current_trace, tracing
+from striate.core.watching import watching
 from striate.errors import StriateError, TraceError
 from striate.ir.graph import Node, parameter, topological
 from striate.ir.types import TensorType
-from striate.nn.module import Module, Step, watching
+from striate.nn.module import Module, Step
 from striate.pytree import flatten, leaf_paths, unflatten
 
 
