@@ -280,7 +280,11 @@ class _Code:
         """The processor of this thread, which is told to the others."""
         function = self.read(Word.LOCATE, ir.FunctionType(I32, []).as_pointer())
         here = self.b.sext(self.b.call(function, []), I64)
-        self.exchange(self.field(self.mine, Mail.PROCESSOR), here)
+        told = self.field(self.mine, Mail.PROCESSOR)
+        with self.e.when(
+            self.is_(self.observe(told), "!=", here)
+        ):  # its line stays in others' caches
+            self.exchange(told, here)
         return here
 
     def each_earlier(self, body: Callable[[Value], None]) -> None:
@@ -327,13 +331,13 @@ class _Code:
             with self.e.either(caller) as (first, others):
                 with first:
                     self.exchange(self.word(Word.STOP), -1)
-                    self.settle()
                 with others:
                     self.wait(
                         lambda: self.is_(self.observe(epoch), "!=", self.load(seen)),
                         self.read(Word.PATIENCE),
                     )
                     b.store(self.observe(epoch), seen)
+            self.settle()
             self.post()
             leave_if(self.is_(self.read(Word.ROWS), "==", 0))
             self.walk()

@@ -7,10 +7,8 @@ product and copy are lower bounds, and `Probes.note` says so.
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 from striate.codegen.emitter import F32, Emitter, vector
 from striate.codegen.machine import host_target
 from striate.runtime.jit import load
+from striate.runtime.team import BARRIER, Program, run
 from striate.target import Target
 
 CHAINS = 12  # more than latency times ports
@@ -82,17 +81,11 @@ class Probes:
     note: str = ""
 
 
-_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-
-
-def _run(pool: ThreadPoolExecutor, address: int, words: Any, threads: int) -> float:
+def _run(address: int, words: Any, threads: int) -> float:
     """Seconds until all threads have made the call."""
-    call = _CALL(address)
+    program = Program([[address, words.ctypes.data, BARRIER]], words)
     start = time.perf_counter()
-    futures = [pool.submit(call, words.ctypes.data, t, threads) for t in range(1, threads)]
-    call(words.ctypes.data, 0, threads)
-    for future in futures:
-        future.result()
+    run(program, threads)
     return time.perf_counter() - start
 
 
@@ -100,7 +93,6 @@ def _generated(threads: int) -> Probes:
     target: Target = host_target()
     chains, copy = Chains(), Copy()
     address = load([chains, copy], target)
-    pool = ThreadPoolExecutor(threads)
     sums = np.zeros(16 * threads + 16, np.float32)
     sink = np.array([0, sums.ctypes.data], np.int64)  # `peak` holds `sums`, which has that address
 
@@ -111,7 +103,7 @@ def _generated(threads: int) -> Probes:
             flops = 2 * CHAINS * target.lanes(32) * steps * n
             if 16 * n > sums.size:
                 raise ValueError(f"peak: probes for {threads} threads were asked for {n}")
-            best = max(best, flops / _run(pool, address[chains], sink, n))
+            best = max(best, flops / _run(address[chains], sink, n))
         return best
 
     def bandwidth(n: int) -> float:
@@ -119,7 +111,7 @@ def _generated(threads: int) -> Probes:
         to = np.zeros(COPY_BYTES // 4 + 64, np.float32)
         vectors = COPY_BYTES // target.vector_bytes
         words = np.array([source.ctypes.data, to.ctypes.data, vectors], np.int64)
-        times = [_run(pool, address[copy], words, n) for _ in range(5)]
+        times = [_run(address[copy], words, n) for _ in range(5)]
         return 2 * COPY_BYTES / min(times[1:])
 
     return Probes(peak, bandwidth)
