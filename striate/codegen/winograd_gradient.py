@@ -17,12 +17,12 @@ from striate.codegen.winograd import FLOAT, aligned_elements
 from striate.codegen.winograd_algebra import longest, winograd
 from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradGradientStore
 from striate.codegen.winograd_plan import (
-    AMPLIFICATION,
     LOAD,
     SCATTER,
     STREAM,
     Axis,
     Tiles,
+    amplification_limit,
     beyond,
     cuts,
     dense_axes,
@@ -158,7 +158,7 @@ def _plan(target: Target, spec: ConvSpec, precision: str) -> GradientPlan | None
     found = []
     for tiles in product(*options):
         lost = prod(winograd(t.taps, t.outputs).amplification for t in tiles)
-        if lost <= AMPLIFICATION[precision] and any(t.outputs > 1 for t in tiles):
+        if lost <= amplification_limit(precision, len(axes)) and any(t.outputs > 1 for t in tiles):
             found.append((prod(t.products for t in tiles), tiles))
     direct = _direct(target, spec)
     best: tuple[float, GradientPlan | None] = direct, None
