@@ -13,6 +13,7 @@ from striate.errors import DTypeError, ShapeError
 from striate.ir.types import TensorType
 from striate.nn import IncompatibleKeys, Module
 from striate.weights.formats import read_as, write
+from striate.weights.layouts import in_own_names
 
 _WRAPPED = ("module.", "_orig_mod.")  # by DataParallel, and by torch.compile
 
@@ -48,6 +49,7 @@ def load_weights(
 
     The file may be safetensors, `.npz` or PyTorch's `.pth` / `.pt` (see `st.weights.read`).
     `module.` and `_orig_mod.` before all names, as wrappers of PyTorch leave them, are dropped.
+    Networks of `st.models` take timm's names for theirs.
     Floating weights take the dtype of the network's (float16 becomes float32), integers too where
     they fit. `num_batches_tracked` may be missing.
 
@@ -81,7 +83,7 @@ def load_weights(
     """
     given = renamed(read_as("load_weights", path, key), rename or {})
     mine = net.state_dict()
-    given = _unwrapped(given, mine)
+    given = in_own_names(_unwrapped(given, mine), net)
     missing = [k for k in mine if k not in given and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in given if k not in mine]
     mismatched: dict[str, str] = {}
