@@ -16,6 +16,7 @@ from striate.errors import DTypeError, ShapeError
 from striate.ir.graph import Value, constant
 from striate.nn.module import Module, Parameter
 from striate.onnx.model import Graph, Model, ModelError, Tensor
+from striate.onnx.operators.half import rounded_to_half
 from striate.onnx.read import read_bytes, read_file
 from striate.onnx.run import Runner, Scope, check_functions, check_operators, needed_values
 
@@ -50,9 +51,10 @@ class OnnxModule(Module):
 
     Floating initialisers are its parameters and buffers, under their names in the file, in which a
     dot separates levels; those without axes and running statistics are buffers, as are integers
-    with two axes or more. Values that shapes are computed from are constants. What the file holds
-    in float16 is float32 here, in which it is computed. In training mode (`train()`) batch
-    normalisation uses and moves its statistics, and dropout drops.
+    with two axes or more. Values that shapes are computed from are constants. What is float16 in
+    the file is float32 here, in which it is computed; what a Cast makes float16, and outputs that
+    are, have values of float16. In training mode (`train()`) batch normalisation uses and moves its
+    statistics, and dropout drops.
 
     Where an operator needs the values of data (non-maximum suppression, say) the module runs in
     parts, from one such operator to the next, and cannot be traced.
@@ -161,6 +163,9 @@ class OnnxModule(Module):
             else:
                 scope.define(declared.name, value, False)
         outputs = Runner(self._model, self.training).run(self.graph, scope, self._model.opsets)
+        for k, declared in enumerate(self.graph.outputs):
+            if declared.dtype == "FLOAT16":
+                outputs[k] = rounded_to_half(outputs[k])
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

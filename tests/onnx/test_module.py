@@ -329,11 +329,45 @@ def test_tensors_without_axes() -> None:
 def test_values_of_16_bits_are_computed_in_float32() -> None:
     """float16 inputs and weights; the sum would be infinite in float16."""
     net = load("""
-      g (float16[n] x) => (float16[n] y) { a = Add(x, w) b = Cast <to = 10> (a) y = Mul(b, v) }
+      g (float16[n] x) => (float16[n] y) { a = Add(x, w) y = Mul(a, v) }
     """, {"w": np.float16([60000, 1]), "v": np.float16([0.5, 1])})  # fmt: skip
     assert net(np.float16([60000, 2])).tolist() == [60000, 3]
     assert net.state_dict()["w"].dtype is st.float32
     assert len(list(net.parameters())) == 2
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_casts_and_outputs_have_the_values_of_float16(backend: str) -> None:
+    """All values of float16, those halfway between them, and their neighbours."""
+    net = load("""
+      g (float[n] x, double[m] z, int64[k] i) => (float[n] a, float[m] b, float[k] c, float16[n] d)
+      { p = Cast <to = 10> (x) a = Cast <to = 1> (p) q = Cast <to = 10> (z) b = Cast <to = 1> (q)
+        r = Cast <to = 10> (i) c = Cast <to = 1> (r) d = Identity(x) }
+    """)  # fmt: skip
+    half = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    finite = np.sort(half[np.isfinite(half)])
+    ties = np.concatenate([(finite[1:] + finite[:-1]) / 2, [65520, -65520]])
+    around = [
+        np.nextafter(ties.astype(t), t(s)) for t in (np.float32, np.float64) for s in (-9e9, 9e9)
+    ]
+    z = np.concatenate([half[~np.isnan(half)], ties, *around, [1e30, -1e30, np.nan, 1e-30, -1e-30]])
+    x = z.astype(np.float32)
+    x = x[(x == 0) | ~(np.abs(x) < np.finfo(np.float32).tiny)]  # machine code has no others
+    i = np.array([0, 2049, 2051, -65519, 65520, -(2**40)])
+    with st.config(backend=backend):
+        found = [y.numpy() for y in net(x, z, i)]
+    with np.errstate(over="ignore"):
+        wanted = [v.astype(np.float16).astype(np.float32) for v in (x, z, i, x)]
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
+
+
+def test_a_cast_to_float16_has_the_derivative_of_no_cast() -> None:
+    net = load("g (float[n] x) => (float[n] y) { h = Cast <to = 10> (x) y = Mul(h, h) }")
+    x = np.float32([1.0001, -3, 0.2])
+    gradient = st.grad(lambda x: net(x).sum())(st.asarray(x)).numpy()
+    np.testing.assert_allclose(gradient, 2 * x.astype(np.float16).astype(np.float32), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16"])

@@ -10,6 +10,7 @@ import striate as st
 from striate.core.array import Array
 from striate.errors import DTypeError, RangeError, ShapeError
 from striate.onnx.model import ModelError
+from striate.onnx.operators.half import FLOAT16, rounded_to_half
 from striate.onnx.operators.types import dtype_of
 from striate.onnx.registry import Call, operator
 from striate.target import memory_bytes
@@ -22,7 +23,8 @@ def identity(node: Call, x: Array) -> Array:
 
 @operator("Cast")
 def cast(node: Call, x: Array) -> Array:
-    return st.astype(x, dtype_of(node.int("to")))
+    to = node.int("to")
+    return rounded_to_half(x) if to == FLOAT16 else st.astype(x, dtype_of(to))
 
 
 @operator("CastLike")
