@@ -76,8 +76,9 @@ test-slow: $(STAMP) ## the long tests
 test-torch: $(STAMP_TORCH) ## the comparisons with PyTorch, in an environment of their own
 	$(PYTEST) $(PY_TORCH) -m pytest -n $(WORKERS) -m torch $(PYTEST_ARGS) tests/torch
 
-fuzz-onnx: $(STAMP) ## 20,000 damaged ONNX models: N=... SEED=...
-	$(PYTEST) STRIATE_NUM_THREADS=1 $(PY) -m tests.onnx.fuzz $(or $(N),20000) $(or $(SEED),0)
+fuzz-onnx: $(STAMP) ## 20,000 damaged ONNX models: N=... SEED=...; writes bench/results/fuzz_onnx.md
+	$(PYTEST) STRIATE_NUM_THREADS=1 $(PY) -m tests.onnx.fuzz $(or $(N),20000) $(or $(SEED),0) \
+	  --out bench/results/fuzz_onnx.md
 
 bench: $(STAMP_BENCH) ## benchmarks beside PyTorch and others: SUITE=layers BENCH_ARGS=--quick
 	$(PY_BENCH) -m bench $(SUITE) $(BENCH_ARGS)

@@ -1,18 +1,25 @@
 """Damaged models: each is read, and run where that can be; either way with striate's errors only.
 
-    python -m tests.onnx.fuzz 20000 [seed]
+    python -m tests.onnx.fuzz 20000 [seed] [--out FILE]
 
 The models are small, but hold what readers stumble over: weights in every form, shapes computed
-from shapes, graphs in graphs, functions, attributes of every kind.
+from shapes, graphs in graphs, functions, attributes of every kind, operators that read values.
+Reading takes memory in proportion to the file; how much a run takes, the model says: it may be all
+that the machine has, and no more. FILE gets the results as a table.
 """
 
 from __future__ import annotations
 
+import argparse
 import faulthandler
-import sys
+import platform
 import time
+import tracemalloc
 from collections import Counter
+from dataclasses import dataclass, field
 from itertools import chain
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +28,8 @@ import striate as st
 from tests.mutate import EDGES, mutations
 
 SECONDS = 120.0  # the most that one damaged model may take
-HEAD = '<ir_version: 8, opset_import: ["": 17, "local": 1], producer_name: "fuzz">'
+TIMES_SIZE, AND_BYTES = 128, 1 << 20  # memory that reading one may take
+HEAD = '<ir_version: 8, opset_import: ["": OPSET, "local": 1], producer_name: "fuzz">'
 
 CONVOLUTIONAL = """
 net (float[n, 2, h, w] x) => (float[n, c] y)
@@ -101,9 +109,96 @@ net (float[n, 1, h, w] x, int64[1] k, bool flag) => (float[a, b] y, float[c, d, 
 }
 """
 
+DETECTION = """
+net (float[1, 2, 8, 8] x, float[1, 4, 4] boxes, float[1, 2, 4] scores)
+ => (int64[k, 3] kept, float[r, c, p, q] rois, float[n, 1, h, w] y, uint8[n, 1, i, j] q,
+     int32[n, 1, i, j] sums)
+<int64[1] most = {2}, float[1] overlap = {0.5}, float[1] least = {0.1}, float[2, 4] regions =
+ {0, 0, 4, 4, 1, 2, 7, 7}, int64[2] which = {0, 0}, float[18, 2, 3, 3] wo = {WEIGHTS},
+ float[1, 2, 3, 3] wd = {MORE}, float[1, 2, 3] theta = {1, 0.1, 0, -0.1, 1, 0},
+ int64[4] size = {1, 2, 8, 8}, float scale = {0.05}, uint8 zero = {128},
+ int8[1, 2, 3, 3] wq = {1, -2, 3, -4, 5, -6, 7, -8, 9, 9, 8, 7, 6, 5, 4, 3, 2, 1},
+ float sw = {0.1}, int8 zw = {1}>
+{
+  kept = NonMaxSuppression <center_point_box = 0> (boxes, scores, most, overlap, least)
+  rois = RoiAlign <output_height = 2, output_width = 2, sampling_ratio = 2, spatial_scale = 0.5>
+    (x, regions, which)
+  offsets = Conv <pads = [1, 1, 1, 1]> (x, wo)
+  d = DeformConv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, wd, offsets)
+  grid = AffineGrid <align_corners = 1> (theta, size)
+  g = GridSample <mode = "linear", padding_mode = "border"> (d, grid)
+  y = Resize <mode = "cubic", coordinate_transformation_mode = "half_pixel"> (g, , twice)
+  twice = Constant <value = float[4] {1, 1, 2, 2}> ()
+  xq = QuantizeLinear (x, scale, zero)
+  q = QLinearConv (xq, scale, zero, wq, sw, zw, scale, zero)
+  sums = ConvInteger (xq, wq, zero, zw)
+}
+"""
+SEGMENTATION = """
+net (float[1, 4, 8, 8] x, int64[2, 2] at) => (float[n, c, h, w] y, float[a, b] z, int64[m, l] nz)
+<float[4] s = {1, 2, 3, 4}, float[4] b = {0, 1, 0, 1}, float[4, 2, 2, 2] w = {MORE},
+ int64[4] whole = {1, 4, 8, 8}, int64 two = {2}, float[2] off_on = {0, 1}, int64 depth = {4},
+ bool[4] keep = {1, 0, 1, 1}, int64[2] image = {4, 4}, int64[2] block = {2, 2}>
+{
+  g = GroupNormalization <num_groups = 2> (x, s, b)
+  l = LRN <size = 3> (g)
+  p, where = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (l)
+  u = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (p, where, whole)
+  lp = LpPool <kernel_shape = [2, 2], strides = [2, 2], p = 2> (u)
+  up = ConvTranspose <strides = [2, 2], group = 2> (lp, w)
+  d = DepthToSpace <blocksize = 2, mode = "CRD"> (up)
+  y = SpaceToDepth <blocksize = 2> (d)
+  e = Einsum <equation = "nchw,nkhw->ck"> (x, l)
+  top, best = TopK <axis = 1> (e, k)
+  k = Constant <value_ints = [2]> ()
+  o = OneHot <axis = -1> (best, depth, off_on)
+  r = ReduceMax <keepdims = 0> (o, axis)
+  axis = Constant <value_ints = [1]> ()
+  put = ScatterND (r, at, edge)
+  edge = Constant <value = float[2] {7, 8}> ()
+  some = Compress <axis = 0> (put, keep)
+  h = Hardmax <axis = 1> (some)
+  tri = Trilu <upper = 0> (h)
+  run = CumSum (tri, two0)
+  two0 = Constant <value_int = 0> ()
+  nz = NonZero (keep)
+  columns = Constant <value_ints = [1, 16, 4]> ()
+  fold = Reshape (lp, columns)
+  im = Col2Im <strides = [2, 2]> (fold, image, block)
+  line = ReduceSum <keepdims = 0> (im)
+  z = Add (run, line)
+}
+"""
+SOUND = """
+net (float[1, 2, t] x) => (float[l, d, n, h] y, float[a, b] z)
+<float[4, 2, 3] w = {MORE}, float[1, 16, 4] wl = {WEIGHTS}, float[1, 16, 4] rl = {WEIGHTS},
+ float[1, 4, 4] wr = {SOME}, float[1, 4, 4] rr = {SOME}, float[1, 4] start = {0, 0, 0, 0}>
+{
+  c = Conv <pads = [2, 0], dilations = [1], group = 1> (x, w)
+  p = AveragePool <kernel_shape = [2], strides = [2], ceil_mode = 1, count_include_pad = 1> (c)
+  seq = Transpose <perm = [2, 0, 1]> (p)
+  a, ah, ac = LSTM <hidden_size = 4> (seq, wl, rl)
+  y = Identity (a)
+  flat = Squeeze (a, one)
+  one = Constant <value_ints = [1]> ()
+  bh, bl = RNN <hidden_size = 4> (flat, wr, rr)
+  rows = Squeeze (bl, zero)
+  zero = Constant <value_ints = [0]> ()
+  last, all = Scan <num_scan_inputs = 1,
+    body = step (float[m, n] state, float[m, n] row) => (float[m, n] next, float[m, n] out)
+    { next = Add (state, row) out = Mul (next, row) }> (start, flat)
+  sum = ReduceSumSquare <keepdims = 0> (all, axes)
+  axes = Constant <value_ints = [0]> ()
+  both = Add (sum, last)
+  ln = LayerNormalization <axis = -1> (both, gain)
+  gain = Constant <value = float[4] {1, 2, 3, 4}> ()
+  z = Add (ln, rows)
+}
+"""
 
-def models() -> list[tuple[bytes, tuple[np.ndarray[Any, Any], ...]]]:
-    """(bytes, inputs) of the undamaged models."""
+
+def models() -> dict[str, tuple[bytes, tuple[np.ndarray[Any, Any], ...]]]:
+    """(bytes, inputs) of the undamaged models, by name."""
     from onnx import parser
 
     def numbers(n: int) -> str:
@@ -111,19 +206,34 @@ def models() -> list[tuple[bytes, tuple[np.ndarray[Any, Any], ...]]]:
 
     images = np.linspace(-1, 1, 2 * 2 * 8 * 8, dtype=np.float32).reshape(2, 2, 8, 8)
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    given = {
-        CONVOLUTIONAL.replace("WEIGHTS", numbers(54)): (images,),
-        SHAPES: (x, np.array([3, 2])),
-        CONTROL.replace("WEIGHTS", numbers(96)).replace("MORE", numbers(48)): (
-            np.linspace(0, 1, 2 * 16, dtype=np.float32).reshape(2, 1, 4, 4),
-            np.array([2]),
-            np.array(True),
+
+    def line(*shape: int) -> Any:
+        return np.linspace(0, 1, prod(shape), dtype=np.float32).reshape(shape)
+
+    def model(opset: int, text: str, **sizes: int) -> bytes:
+        for name, n in sizes.items():
+            text = text.replace(name, numbers(n))
+        head = HEAD.replace("OPSET", str(opset))
+        return bytes(parser.parse_model(head + text).SerializeToString())
+
+    corners = np.float32([[0, 0, 4, 4], [0, 0, 4, 5], [4, 4, 8, 8], [1, 1, 2, 2]])
+    return {
+        "convolutions": (model(17, CONVOLUTIONAL, WEIGHTS=54), (images,)),
+        "shapes, functions": (model(17, SHAPES), (x, np.array([3, 2]))),
+        "branches, loops": (
+            model(17, CONTROL, WEIGHTS=96, MORE=48),
+            (line(2, 1, 4, 4), np.array([2]), np.array(True)),
         ),
+        "detection, integers": (
+            model(21, DETECTION, WEIGHTS=324, MORE=18),
+            (line(1, 2, 8, 8), corners[None], line(1, 2, 4)),
+        ),
+        "segmentation, indices": (
+            model(21, SEGMENTATION, MORE=32),
+            (line(1, 4, 8, 8), np.array([[0, 1], [3, 2]])),
+        ),
+        "sound, recurrence": (model(21, SOUND, WEIGHTS=64, MORE=24, SOME=16), (line(1, 2, 12),)),
     }
-    return [
-        (parser.parse_model(HEAD + text).SerializeToString(), inputs)
-        for text, inputs in given.items()
-    ]
 
 
 def parsed(data: bytes) -> Any:
@@ -175,8 +285,7 @@ def tampered(proto: Any, rng: np.random.Generator) -> bytes:
 def attempt(data: bytes, inputs: tuple[Any, ...]) -> str:
     """What became of one model: `ran`, or the class of the error; others pass through."""
     try:
-        net = st.onnx.load(data)
-        outputs = net(*inputs)
+        outputs = st.onnx.load(data)(*inputs)
         for y in outputs if isinstance(outputs, tuple) else (outputs,):
             y.numpy()
     except (st.StriateError, MemoryError, IndexError) as error:
@@ -184,12 +293,40 @@ def attempt(data: bytes, inputs: tuple[Any, ...]) -> str:
     return "ran"
 
 
-def fuzz(n: int, seed: int) -> Counter[str]:
-    """Damage the models `n` times in all, and count what became of them."""
-    found: Counter[str] = Counter()
+def memory_of_reading(data: bytes) -> float:
+    """The most memory that reading takes, of what it may."""
+    tracemalloc.start()
+    try:
+        st.onnx.load(data)
+    except st.StriateError:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak / (TIMES_SIZE * len(data) + AND_BYTES)
+
+
+@dataclass
+class Result:
+    """Of the damaged versions of one model: how they ended, the longest, the most memory."""
+
+    name: str
+    ends: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    memory: float = 0.0
+
+
+def fuzz(n: int, seed: int) -> list[Result]:
+    """Damage the models `n` times in all; what became of them.
+
+    Raises:
+        AssertionError: one took too long, or too much memory to be read.
+    """
     given = models()
+    found = []
     with st.config(backend="numpy"):
-        for k, (data, inputs) in enumerate(given):
+        for k, (name, (data, inputs)) in enumerate(given.items()):
+            result = Result(name)
             assert attempt(data, inputs) == "ran"
             rng = np.random.default_rng(seed + k)
             proto = parsed(data)
@@ -197,15 +334,52 @@ def fuzz(n: int, seed: int) -> Counter[str]:
             bad = chain(
                 mutations(data, half, seed + k), (tampered(proto, rng) for _ in range(half))
             )
-            for broken in bad:
+            for number, broken in enumerate(bad):
                 start = time.perf_counter()
-                found[attempt(broken, inputs)] += 1
-                assert time.perf_counter() - start < SECONDS
+                result.ends[attempt(broken, inputs)] += 1
+                result.seconds = max(result.seconds, time.perf_counter() - start)
+                result.memory = max(result.memory, memory_of_reading(broken))
+                assert result.seconds < SECONDS and result.memory < 1, (name, number, result)
+            found.append(result)
     return found
 
 
-if __name__ == "__main__":
-    count, first = (int(v) for v in (*sys.argv[1:], "20000", "0")[:2])
+def table(results: list[Result], seed: int) -> str:
+    """The results as Markdown."""
+    count = sum(sum(r.ends.values()) for r in results)
+    ends = sorted({end for r in results for end in r.ends} - {"ran"})
+    lines = [
+        "# Damaged ONNX models",
+        "",
+        f"`make fuzz-onnx`: {count} files; seed {seed}.",
+        f"striate {st.__version__}, Python {platform.python_version()}, NumPy {np.__version__}.",
+        "",
+        "Every model ran, by the interpreter, or ended with one of these errors. Reading one may",
+        f"take {TIMES_SIZE} times its size + {AND_BYTES >> 20} MiB, reading and running "
+        f"{SECONDS:g} s.",
+        "",
+        f"| model | ran | {' | '.join(ends)} | most memory, of what it may take | longest |",
+        "|---" * (len(ends) + 4) + "|",
+    ]
+    for r in results:
+        cells = [r.name, *(str(r.ends[end]) for end in ("ran", *ends))]
+        lines.append(f"| {' | '.join(cells)} | {r.memory:.0%} | {r.seconds:.1f} s |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Fuzz, and print or write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("count", type=int, nargs="?", default=20000)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
     faulthandler.enable()
-    faulthandler.dump_traceback_later(3 * SECONDS * 60, exit=True)
-    print(dict(fuzz(count, first)))
+    text = table(fuzz(args.count, args.seed), args.seed)
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
