@@ -78,7 +78,7 @@ def winograd_conv(
     """x: f32[N, C/V, *I, V], w: f32[1, K, C, *W] at any strides -> y: f32[N, K/V, *O, V]."""
     packed, steps = _packed(spec, w, plan)
     u = packed
-    if not plan.chunk:
+    if not plan.fused:
         u, transform = _transformed(spec, packed, plan)
         steps.append(transform)
     return [*steps, _step(spec, plan, x, packed, u, y, epilogue, operands)]
@@ -106,16 +106,19 @@ def _step(
         plan.mr,
         plan.nr,
         spec.out_features % (plan.nr * lanes) != 0,
-        plan.chunk > 0,
+        plan.fused,
+        plan.chunk < channels,
+        plan.ahead,
         epilogue,
     )
     most = plan.most_tiles(spec.batch)
     slack = plan.mr * lanes  # a register tile may reach beyond the block
     v_row, m_row = most * lanes, (most + plan.mr) * plan.nr * lanes
     v_slot, m_slot = _odd(channels * v_row, lanes), _odd(plan.panel_group * m_row, lanes)
+    u_slots = prod(slots) if plan.fused else 0
     m_area = aligned_elements(prod(slots) * v_slot + slack)
     u_area = m_area + aligned_elements(prod(slots) * m_slot)
-    patch = u_area + aligned_elements(prod(slots) * (plan.chunk * lanes * plan.nr + 1) * lanes)
+    patch = u_area + aligned_elements(u_slots * (plan.chunk * lanes * plan.nr + 1) * lanes)
     lines = max(
         scratch_vectors([(t.taps, t.slots) for t in tiles]),
         prod(slots) + scratch_vectors([(n, n) for n in slots]),

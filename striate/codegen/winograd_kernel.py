@@ -5,9 +5,9 @@
     y[t, k]     =  AT M AT'           through the epilogue
 
 V and M lie in scratch memory of the thread. U, the transformed weights, comes from a step of its
-own; or, where it is large, it is made for one panel of features and some channels at a time, in L2:
-the same numbers, which then never go to memory. An axis is cut into tiles that differ by at most
-one output, so no tile is ragged.
+own, and products fetch the next part of it while they read one; or, where it is large, it is made
+for one panel of features and some channels at a time, in L2: the same numbers, which then never go
+to memory. An axis is cut into tiles that differ by at most one output, so no tile is ragged.
 
 Each product is a sum over channels in order, whatever the block, so an image is the same in any
 batch. Where a result is not finite, the tile is computed again from the definition: padding meets
@@ -60,6 +60,8 @@ class WinogradKernel:
         mr, nr: the register tile: tiles, and vectors of features.
         ragged: the last panel has fewer features.
         fused: the weights are transformed here, and `u` is not read.
+        chunked: some channels are summed after others, so that their weights stay in L1.
+        ahead: lines of the next weights that a register tile fetches per block of channels.
         epilogue: what is stored of a sum.
     """
 
@@ -70,6 +72,8 @@ class WinogradKernel:
     nr: int
     ragged: bool
     fused: bool
+    chunked: bool
+    ahead: int
     epilogue: Epilogue | None = None
 
     @property
@@ -175,8 +179,9 @@ class Winograd:
 
     def products(self, ranges: Ranges, start: Value, stop: Value) -> None:
         """All slots of the panels start <= p < stop."""
-        e, n, k = self.e, self.n, self.k
-        blocks = n.number("channel_blocks")
+        e, n = self.e, self.n
+        blocks, chunk = n.number("channel_blocks"), n.number("chunk")
+        each = self.lanes * self.k.nr
 
         def slot(where: list[Index], _: list[Value]) -> list[Value]:
             s = slot_number(e, self.slots, where)
@@ -184,9 +189,15 @@ class Winograd:
 
             def panel(p: Value) -> None:
                 at = e.add(e.mul(p, prod(self.slots)), s)
-                size = e.add(e.mul(blocks, self.lanes * k.nr), 1)
+                size = e.add(e.mul(blocks, each), 1)
                 u = e.at(n.pointer("u"), e.mul(at, size), self.wide)
-                self.tiles(within, s, e.b.sub(p, start), u, e.index(0), blocks)
+
+                def some(first: Value) -> None:
+                    last = e.smaller(e.add(first, chunk), blocks)
+                    weights = e.at(u, e.mul(first, each), self.wide)
+                    self.tiles(within, s, e.b.sub(p, start), weights, first, last)
+
+                e.each(0, blocks, some, chunk)
 
             e.each(start, stop, panel)
             return []
@@ -244,22 +255,31 @@ class Winograd:
             target = e.at(to, e.mul(t, self.width), F32)
             places = [e.at(target, i, self.wide) for i in range(k.mr * k.nr)]
             sums = [zero] * len(places)
-            if k.fused:
+            if k.chunked:
                 sums = e.choose(begins, lambda: sums, lambda: [self.load(p) for p in places])
-            sums = self.sums(e.at(v, e.mul(t, self.lanes), F32), u, sums, e.b.sub(last, first))
+            lines = e.mul(e.b.udiv(e.b.sub(t, within[0]), e.index(k.mr)), k.ahead)
+            ahead = e.add(e.mul(n.number("chunk"), self.lanes * k.nr), lines)
+            source = e.at(v, e.mul(t, self.lanes), F32)
+            sums = self.sums(source, u, e.mul(ahead, self.lanes), sums, e.b.sub(last, first))
             for value, place in zip(sums, places, strict=True):
                 e.store(value, place, e.target.vector_bytes)
 
         e.each(*within, tile, k.mr)
 
-    def sums(self, v: Value, u: Value, sums: list[Value], blocks: Value) -> list[Value]:
-        """The micro-kernel: [MR * NR] sums, and what these blocks of channels add."""
+    def sums(
+        self, v: Value, u: Value, ahead: Value, sums: list[Value], blocks: Value
+    ) -> list[Value]:
+        """The micro-kernel: [MR * NR] sums, and what these blocks of channels add. With each block
+        it fetches lines of the next product's weights, from `ahead` elements behind these.
+        """
         e, k, n = self.e, self.k, self.n
         row = n.number("x_row")
 
         def block(_: Value, carried: list[Value]) -> list[Value]:
             v, u, *acc = carried
             for c in range(self.lanes):
+                for i in range(k.ahead * c // self.lanes, k.ahead * (c + 1) // self.lanes):
+                    e.prefetch(e.at(u, e.add(ahead, i * self.lanes), F32), 2)
                 weights = [
                     self.load(e.at(u, c * self.width + j * self.lanes, F32)) for j in range(k.nr)
                 ]

@@ -30,7 +30,9 @@ VOLUMES = {"highest": 13.0, "high": 115.0, "fast": 300.0}  # with three axes: of
 NOMINAL = 8  # images among which the weights' way from memory is shared
 LOAD = 8.0  # bytes a cycle from beyond L2: one stream while nothing else is done
 STREAM = 12.0  # one stream, beside products
+BESIDE = 32.0  # what the way of those that are fetched ahead costs nevertheless
 FAR = 5.0  # weights, which nobody has read since the last image
+FARTHER = 3.5  # weights that the last cache may not hold
 SCATTER = 3.0  # many streams at once
 FEW_SUMS = 5.5  # cycles of a channel of a small register tile: its sums wait for one another
 TEAM = 2  # threads that a schedule has in mind
@@ -117,8 +119,9 @@ class Plan:
         lanes: channels of a block.
         image_blocks, blocks: into how many blocks the images and each axis of tiles are cut.
         panel_group: panels of features whose products exist at a time.
-        chunk: blocks of channels whose weights are transformed at a time, by the kernel itself;
-            0: a step before it does that for all.
+        chunk: blocks of channels that are summed before others.
+        fused: their weights are transformed by the kernel itself, else by a step before it.
+        ahead: lines of the next weights that a register tile fetches per block of channels.
     """
 
     axes: tuple[Axis, ...]
@@ -129,7 +132,9 @@ class Plan:
     image_blocks: int
     blocks: tuple[int, ...]
     panel_group: int
-    chunk: int = 0
+    chunk: int
+    fused: bool
+    ahead: int
 
     def most_tiles(self, images: int) -> int:
         """Tiles of the largest block."""
@@ -251,6 +256,13 @@ def beyond(target: Target, nbytes: int | float) -> float:
     return min(1.0, max(0.0, nbytes / target.l2 - 0.4) / 0.4)
 
 
+def _lines_ahead(lines: int, passes: int) -> int:
+    """Of so many lines of weights, those that each pass over them fetches: a power of two, so that
+    kernels are few.
+    """
+    return 1 << max(0, (-(-lines // passes) - 1).bit_length())
+
+
 @lru_cache(maxsize=1024)
 def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> Plan:
     """The cheapest schedule."""
@@ -262,7 +274,7 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
     x, y = _transforms(tiles)
     counts = (spec.batch, *(t.count for t in tiles))
     weights = slots * spec.in_features * spec.out_features * 4
-    transform = 3.0 * slots + 20  # cycles for a vector of weights
+    transform = 5.3 * slots  # cycles for a vector of weights
     best: tuple[float, Plan] | None = None
     for parts in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, parts, strict=True))
@@ -280,20 +292,25 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
             per_panel = tile_groups * (spec.in_features * channel + 1.5 * mr * nr + 20)
             per_panel += block * nr * y
             slice_bytes = slots * lanes * nr * lanes * 4  # of U: a block of channels, a panel
-            chunk = max(1, min(channels, int(target.l2 / 4) // slice_bytes))
-            options = [(group, 0) for group in {-(-panels // n) for n in (1, 2, 4, 8, panels)}]
-            for group, fused in sorted([*options, (1, chunk)]):
+            options = [(group, False) for group in {-(-panels // n) for n in (1, 2, 4, 8, panels)}]
+            for group, fused in sorted([*options, (1, True)]):
+                room = target.l2 / 4 / slice_bytes if fused else target.l1 / 2 * slots / slice_bytes
+                chunk = max(1, min(channels, int(room)))
                 shares = -(-panels // group)
                 m = slots * block * group * nr * lanes * 4
                 work = group * per_panel
                 work += beyond(target, v + m) * v / STREAM
                 work += beyond(target, 1.5 * m) * 2 * m / SCATTER
+                work += (-(-channels // chunk) - 1) * tile_groups * mr * nr * group
+                ahead = 0
                 if fused:
                     work += channels * lanes * nr * transform
                     work += slice_bytes * channels * prod(t.taps for t in tiles) / slots / FAR
-                    work += (-(-channels // fused) - 1) * tile_groups * mr * nr
                 elif weights > target.l2 / 2:
-                    work += slice_bytes * channels * group / FAR
+                    ahead = _lines_ahead(lanes * nr, -(-block // mr))
+                    far = slice_bytes * channels * group
+                    rate = FAR if weights < 8 * target.l2 else FARTHER
+                    work += far / BESIDE + max(0.0, far / rate - 0.8 * work)
                 pieces = blocks * shares
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
                 repeated = block * channels * x * (1 if shares == 1 else min(shares, TEAM) / shares)
@@ -301,7 +318,8 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
                 if not fused and spec.batch > 1:  # weights that are trained are transformed anew
                     cost += weights / SCATTER
                 if best is None or cost < best[0]:
-                    plan = Plan(axes, tiles, mr, nr, lanes, parts[0], parts[1:], group, fused)
+                    cut = parts[0], parts[1:]
+                    plan = Plan(axes, tiles, mr, nr, lanes, *cut, group, chunk, fused, ahead)
                     best = cost, plan
     assert best is not None
     return best[1]

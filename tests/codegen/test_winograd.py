@@ -165,12 +165,13 @@ def test_the_schedule_changes_no_bit() -> None:
     """Weights transformed before or in the kernel, in chunks; register tiles; blocks."""
     target = host_target()
     case = Case(spec_of(target, (9, 14), (3, 3), (3, 4)), (4, 4), target)
-    first = case.run(chunk=0, panel_group=1)
+    first = case.run(fused=False, chunk=3, panel_group=1)
     assert case.loss(first) < 64
     for changes in (
-        {"chunk": 2, "mr": 5, "nr": 1, "panel_group": 1},
-        {"chunk": 1, "mr": 3, "nr": 3, "panel_group": 2, "image_blocks": 1},
-        {"chunk": 0, "mr": 2, "nr": 2, "panel_group": 2, "image_blocks": 2},
+        {"fused": True, "chunk": 2, "mr": 5, "nr": 1, "panel_group": 1, "ahead": 0},
+        {"fused": True, "chunk": 3, "mr": 3, "nr": 3, "panel_group": 2, "image_blocks": 1},
+        {"fused": False, "chunk": 1, "mr": 2, "nr": 2, "image_blocks": 2, "ahead": 4},
+        {"fused": False, "chunk": 2, "mr": 2, "nr": 2, "panel_group": 2, "ahead": 32},
     ):
         np.testing.assert_array_equal(case.run(**changes), first)
 
