@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from striate.dtype import DType, bool_, compute_dtype
 from striate.ir.graph import Node
-from striate.ops import matmul, rearrange, reduce
-from striate.ops.elementwise import add, cast, multiply
+from striate.ops import functions, matmul, rearrange, reduce
+from striate.ops.elementwise import add, cast, multiply, not_equal
 from striate.torch_backend.rules import Result, Unsupported, rule, typed
 
 Dims = int | Sequence[int] | None
@@ -44,6 +45,28 @@ def _var_mean(
 ) -> tuple[Node, Node]:
     var = _var(out, x, dims, correction, keepdim)
     return var, reduce.mean(cast(x, var.type.dtype), _axes(x, dims), keepdims=keepdim)
+
+
+@typed("linalg_vector_norm.default")
+def _vector_norm(
+    out: DType,
+    x: Node,
+    order: float = 2,
+    dims: Dims = None,
+    keepdim: bool = False,
+    **_: object,
+) -> Node:
+    axes, wide = _axes(x, dims), functions.abs(cast(x, compute_dtype(out)))
+    if order in (inf, -inf):
+        return (reduce.max if order > 0 else reduce.min)(wide, axes, keepdims=keepdim)
+    if order == 0:
+        return reduce.sum(cast(not_equal(wide, 0), wide.type.dtype), axes, keepdims=keepdim)
+    if order == 1:
+        return reduce.sum(wide, axes, keepdims=keepdim)
+    if order == 2:
+        return functions.sqrt(reduce.sum(functions.square(wide), axes, keepdims=keepdim))
+    total = reduce.sum(functions.pow(wide, order), axes, keepdims=keepdim)
+    return functions.pow(total, 1 / order)
 
 
 @rule("amax.default", "max.default")

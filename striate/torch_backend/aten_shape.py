@@ -22,7 +22,7 @@ from striate.ops.elementwise import (
     where,
 )
 from striate.ops.movement import broadcast_to, reshape, slice_axes, transpose, zeros
-from striate.ops.operand import as_node
+from striate.ops.operand import Operand, as_node
 from striate.torch_backend.rules import Unsupported, rule, typed
 
 Sizes = Sequence[int]
@@ -219,16 +219,32 @@ def _gather(x: Node, dim: int, index: Node, sparse_grad: bool = False) -> Node:
     return indexing.take_along_axis(slice_axes(x, cut), index, dim)
 
 
+def _whole(index: Node, x: Node, dim: int) -> None:
+    if any(a != dim and n != m for a, (n, m) in enumerate(zip(index.shape, x.shape, strict=True))):
+        raise Unsupported("scatter: a part of the tensor")
+
+
 @rule("scatter_add.default")
 def _scatter_add(x: Node, dim: int, index: Node, source: Node) -> Node:
     dim %= max(x.ndim, 1)
-    shape = tuple(
-        n if a != dim else m for a, (n, m) in enumerate(zip(x.shape, index.shape, strict=True))
-    )
-    if index.shape != shape:
-        raise Unsupported("scatter_add: a part of the tensor")
+    _whole(index, x, dim)
     part = slice_axes(source, [slice(0, n) for n in index.shape])
     return add(x, indexing.scatter_add(part, index, x.shape[dim], dim))
+
+
+@rule("scatter.value", "scatter.src")
+def _scatter(x: Node, dim: int, index: Node, source: Operand) -> Node:
+    dim %= max(x.ndim, 1)
+    _whole(index, x, dim)
+    if isinstance(source, Node):
+        if index.shape[dim] != 1:
+            raise Unsupported("scatter: tensors of which one element may hide another")
+        source = slice_axes(source, [slice(0, n) for n in index.shape])
+    ones = broadcast_to(constant(np.ones((), np.float32)), index.shape)
+    hit = indexing.scatter_add(
+        ones, index, x.shape[dim], dim
+    )  # raises where there is no such place
+    return where(greater_equal(hit, 1), source, x)
 
 
 @rule("embedding.default")
