@@ -211,13 +211,11 @@ def _step(
     if plan.direct:
         origin = sum(a.offsets[0] * a.x_step for a in axes)
         starts = [origin + b * x_plane for b in range(blocks)]
-        last = axes[-1].stride * size
     else:
         starts = [(b * plan.positions + t) * size for b in range(blocks) for t in taps]
-        last = size
     entries = [start + c for start in starts for c in range(0, size, unit)]
     aheads = (
-        [start + (plan.mr + i) * last for start in starts for i in range(size // unit)]
+        [start + (plan.mr + i) * size for start in starts for i in range(size // unit)]
         if plan.direct
         else []
     )
@@ -235,7 +233,6 @@ def _step(
         channels.tail,
         len(axes),
         plan.run,
-        last,
         not plan.direct,
         padded,
         block,

@@ -58,7 +58,6 @@ class DenseKernel:
         tail: channels of the last sub-block of x, 0 if it is full.
         axes: the number of axes, the batch included.
         run: the axis at which a run of pixels begins.
-        pixel: elements between pixels.
         packed: whether x is packed; else entries are offsets in x itself.
         padded: whether a tap may see padding.
         y_block, granule: the block of y (0: all channels side by side), lanes of one store.
@@ -75,7 +74,6 @@ class DenseKernel:
     tail: int
     axes: int
     run: int
-    pixel: int
     packed: bool
     padded: bool
     y_block: int
@@ -253,7 +251,7 @@ class Dense:
         def fast() -> None:
             def tile(i: Value) -> None:
                 q = e.smaller(i, e.b.sub(size, e.index(k.mr)))
-                start = e.at(base, e.mul(q, k.pixel), self.scalar)
+                start = e.at(base, e.mul(q, k.block), self.scalar)
                 self.store(self.sums(start, weights), q, y, g, p)
 
             e.each(0, size, tile, k.mr)
@@ -285,7 +283,7 @@ class Dense:
             for c in range(k.unit):
                 row = self.weight_row(w, c)
                 for m in range(k.mr):
-                    value = e.load(e.at(xs, m * k.pixel + c, self.scalar), self.scalar)
+                    value = e.load(e.at(xs, m * k.block + c, self.scalar), self.scalar)
                     lanes = e.splat(value, self.lanes)
                     for j in range(k.nr):
                         acc[m * k.nr + j] = e.muladd(lanes, row[j], acc[m * k.nr + j])
@@ -304,7 +302,7 @@ class Dense:
         place = e.load(e.at(self.n.pointer("aheads"), i, I64), I64)
         per_block = k.block // k.unit
         for m in range(0, k.mr, per_block):
-            e.prefetch(e.at(x, e.add(place, m * k.pixel), storage(k.dtype)))
+            e.prefetch(e.at(x, e.add(place, m * k.block), storage(k.dtype)))
 
     def weight_row(self, w: Value, c: int) -> list[Value]:
         """The NR vectors of weights of channel c of an entry."""
@@ -319,7 +317,7 @@ class Dense:
         e, k, n = self.e, self.k, self.n
         entries, steps = n.pointer("entries"), n.pointer("mask_entries")
         mask = e.at(pack_area(e, n, self.scalar), e.add(n.number("mask"), x, q), self.scalar)
-        pixel = e.at(base, e.mul(q, k.pixel), self.scalar)
+        pixel = e.at(base, e.mul(q, k.block), self.scalar)
 
         def entry(i: Value, acc: list[Value]) -> list[Value]:
             place = e.load(e.at(steps, i, I64), I64)

@@ -113,13 +113,15 @@ def register_tiles(target: Target) -> Iterator[tuple[int, int, float]]:
 
 
 def _fits(axes: tuple[Axis, ...], channels: Channels, x_block: int, widened: bool) -> bool:
-    """Whether the pixels of x can be read in place, at a constant step."""
+    """Whether the pixels of x are read in place: they lie side by side. (Strided ones are in
+    conflict over a few sets of the first cache; copied once, they serve all panels.)
+    """
     last = axes[-1]
     return (
         not widened
         and x_block == channels.size
         and last.x_step == x_block
-        and last.stride <= 4
+        and last.stride == 1
         and all(len(a.offsets) == 1 and a.inside for a in axes)
     )
 

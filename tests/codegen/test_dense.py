@@ -246,9 +246,7 @@ def test_the_inner_loop_is_fmas_and_no_stack(name: str, tile: tuple[int, int]) -
     if target.registers <= mr * nr:
         pytest.skip(f"{mr}x{nr} needs more than {target.registers} registers")
     lanes = target.lanes(32)
-    kernel = DenseKernel(
-        float32, mr, nr, lanes, 1, 0, 3, 2, lanes, True, True, lanes, lanes, False, False
-    )
+    kernel = DenseKernel(float32, mr, nr, lanes, 1, 0, 3, 2, True, True, lanes, lanes, False, False)
     unscheduled()
     text = assembly(emit(kernel, target), target)
     blocks = re.split(r"^\.?\w+:", text, flags=re.M)
@@ -259,7 +257,7 @@ def test_the_inner_loop_is_fmas_and_no_stack(name: str, tile: tuple[int, int]) -
 
 
 def test_it_is_generated_for_other_processors() -> None:
-    kernel = DenseKernel(float32, 14, 2, 4, 1, 0, 3, 2, 4, True, True, 4, 4, False, False)
+    kernel = DenseKernel(float32, 14, 2, 4, 1, 0, 3, 2, True, True, 4, 4, False, False)
     text = assembly(emit(kernel, named_target("aarch64")), named_target("aarch64"))
     inner = max(re.split(r"^\.?\w+:", text, flags=re.M), key=lambda b: b.count("fmla"))
     assert inner.count("fmla") == 28 and "[sp" not in inner
