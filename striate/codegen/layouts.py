@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from striate.codegen.dense_plan import dense_supports
+from striate.codegen.fft import fft_supports
 from striate.codegen.grouped import grouped_supports, grouped_weight_supports
 from striate.codegen.weight_gradient import weight_gradient_supports
 from striate.codegen.winograd_plan import winograd_supports
@@ -14,6 +15,7 @@ from striate.target import Target
 
 Supports = Callable[[Target, ConvSpec, DType, int, int], bool]
 CONV_KERNELS: dict[str, Supports] = {
+    "fft": fft_supports,
     "grouped": grouped_supports,
     "winograd": winograd_supports,
     "dense": dense_supports,

@@ -9,6 +9,7 @@ from striate.codegen.boxes import Operand, copy_step, fill_step
 from striate.codegen.dense import dense_conv, pack_weights
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.extreme import extreme
+from striate.codegen.fft import fft_conv
 from striate.codegen.generic_conv import generic_conv
 from striate.codegen.grouped import grouped_conv, grouped_weight_gradient
 from striate.codegen.indexing import last_writer, put_add, scatter_add, take, take_along_axis
@@ -152,6 +153,9 @@ def blocked_conv(
         assert tiles is not None
         plan = plan_winograd(c.target, spec, tiles)
         c.add(winograd_conv(spec, plan, data, weights, out, epilogue, operands))
+        return
+    if kernel == "fft":
+        c.add(fft_conv(c.target, spec, dtype, xb, data, weights, out, epilogue, operands))
         return
     assert kernel == "grouped", f"no kernel for {spec} in blocks {xb}, {yb}"
     c.add(grouped_conv(c.target, spec, dtype, data, xb, weights, out, yb, epilogue, operands))
