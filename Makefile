@@ -2,6 +2,7 @@
 #
 #   PYTHON=...          the interpreter to build the environments from (else the first >= 3.11 found)
 #   PYTEST_ARGS=...     more arguments for pytest: make test PYTEST_ARGS="-k conv -x"
+#   DATA=...            the folder of CIFAR-10's binary files: make speedrun DATA=...
 #   WORKERS=...         the number of test processes (0: none but pytest's own)
 #   TORCH_PIP_ARGS=...  more arguments for installing PyTorch, such as an index that has CPU builds only:
 #                       TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu"
@@ -39,7 +40,7 @@ STAMP_BENCH := $(VENV_BENCH)/.peers
 # One BLAS thread: the test processes already share the cores, and some tests time or count threads.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test test-oracle test-slow test-torch bench fuzz fuzz-onnx check format wheel clean
+.PHONY: help demo test test-oracle test-slow test-torch bench speedrun fuzz fuzz-onnx check format wheel clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -82,6 +83,9 @@ fuzz-onnx: $(STAMP) ## 20,000 damaged ONNX models: N=... SEED=...; writes bench/
 
 bench: $(STAMP_BENCH) ## benchmarks beside PyTorch and others: SUITE=layers BENCH_ARGS=--quick
 	$(PY_BENCH) -m bench $(SUITE) $(BENCH_ARGS)
+
+speedrun: $(STAMP_BENCH) ## train a ResNet-9 on CIFAR-10 beside PyTorch: DATA=DIR BENCH_ARGS="--epochs 8"
+	$(PY_BENCH) -m bench.cifar10_speedrun --data $(DATA) --out bench/results/cifar10_speedrun.md $(BENCH_ARGS)
 
 fuzz: $(STAMP) ## damaged files by the thousand; the result goes to bench/results/fuzz.md
 	$(PY) -m tools.fuzz --out bench/results/fuzz.md
