@@ -226,7 +226,10 @@ def main(given: Sequence[str]) -> int:
 
     machine.pin_torch(args.threads)
     described = machine.describe(args.threads)
-    described["command"] = " ".join(["python -m bench.cifar10_speedrun", *given])
+    described["command"] = (
+        f"python -m bench.cifar10_speedrun --data DIR --epochs {args.epochs} "
+        f"--width {args.width} --threads {args.threads} --seed {args.seed}"
+    )
     st.random.seed(args.seed)
     train, test = cifar10.loaders(args.data, args.seed)
     net = resnet9(striate_kit(), args.width)
