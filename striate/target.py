@@ -8,6 +8,13 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -23,7 +30,9 @@ def _number(path: Path) -> int | None:
 
 @lru_cache(maxsize=1)
 def memory_bytes() -> int:
-    """Bytes of memory that this process may use: physical, or the container's limit if less."""
+    """Bytes of memory that this process may use: physical, or the limit of the container or of the
+    process (`ulimit -v`) if that is less.
+    """
     limits = [
         _number(_CGROUP / "memory.max"),
         _number(_CGROUP / "memory" / "memory.limit_in_bytes"),
@@ -32,6 +41,9 @@ def memory_bytes() -> int:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         pass
+    if resource is not None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        limits.append(None if soft == resource.RLIM_INFINITY else soft)
     return min((n for n in limits if n), default=2**63 - 1)
 
 

@@ -4,8 +4,8 @@
 
 The models are small, but hold what readers stumble over: weights in every form, shapes computed
 from shapes, graphs in graphs, functions, attributes of every kind, operators that read values.
-Reading takes memory in proportion to the file; how much a run takes, the model says: it may be all
-that the machine has, and no more. FILE gets the results as a table.
+Reading takes memory in proportion to the file; how much a run takes, the model says, up to what the
+process may have. FILE gets the results as a table.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tests.mutate import EDGES, mutations
 
 SECONDS = 120.0  # the most that one damaged model may take
 TIMES_SIZE, AND_BYTES = 128, 1 << 20  # memory that reading one may take
+ADDRESSES = 3 << 30  # bytes, for the process; a model that asks for more gets a MemoryError
 HEAD = '<ir_version: 8, opset_import: ["": OPSET, "local": 1], producer_name: "fuzz">'
 
 CONVOLUTIONAL = """
@@ -356,7 +357,7 @@ def table(results: list[Result], seed: int) -> str:
         "",
         "Every model ran, by the interpreter, or ended with one of these errors. Reading one may",
         f"take {TIMES_SIZE} times its size + {AND_BYTES >> 20} MiB, reading and running "
-        f"{SECONDS:g} s.",
+        f"{SECONDS:g} s. The process has {ADDRESSES >> 30} GiB.",
         "",
         f"| model | ran | {' | '.join(ends)} | most memory, of what it may take | longest |",
         "|---" * (len(ends) + 4) + "|",
@@ -367,6 +368,15 @@ def table(results: list[Result], seed: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def limit_memory() -> None:
+    """Give this process no more than a share of the machine."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+
+
 def main() -> None:
     """Fuzz, and print or write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -375,6 +385,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     faulthandler.enable()
+    limit_memory()
     text = table(fuzz(args.count, args.seed), args.seed)
     if args.out:
         args.out.write_text(text, encoding="utf-8")
