@@ -11,7 +11,6 @@ from striate.onnx.operators import (
     logic as logic,
     losses as losses,
     movement as movement,
-    nonlinear as nonlinear,
     normalization as normalization,
     pool as pool,
     quantized as quantized,
@@ -20,6 +19,7 @@ from striate.onnx.operators import (
     reduction as reduction,
     resize as resize,
     sampling as sampling,
+    scores as scores,
     sorting as sorting,
     spatial as spatial,
 )

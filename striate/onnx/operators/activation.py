@@ -1,15 +1,10 @@
-"""Activations, and what acts on scores."""
+"""Activations: functions of each element."""
 
 from __future__ import annotations
-
-from math import prod
-
-import numpy as np
 
 import striate as st
 from striate.core.array import Array
 from striate.errors import ShapeError
-from striate.ir.types import normalize_axis
 from striate.onnx.registry import Call, operator
 
 
@@ -31,6 +26,11 @@ def prelu(node: Call, x: Array, slope: Array) -> Array:
     return st.where(x < 0, x * slope, x)
 
 
+@operator("ThresholdedRelu")
+def thresholded_relu(node: Call, x: Array) -> Array:
+    return st.threshold(x, node.float("alpha", 1.0), 0.0)
+
+
 @operator("Elu")
 def elu(node: Call, x: Array) -> Array:
     return st.elu(x, node.float("alpha", 1.0))
@@ -42,6 +42,11 @@ def selu(node: Call, x: Array) -> Array:
     return st.elu(x, node.float("alpha", 1.6732631921768188)) * gamma
 
 
+@operator("Celu")
+def celu(node: Call, x: Array) -> Array:
+    return st.celu(x, node.float("alpha", 1.0))
+
+
 @operator("Sigmoid")
 def sigmoid(node: Call, x: Array) -> Array:
     return st.sigmoid(x)
@@ -50,6 +55,16 @@ def sigmoid(node: Call, x: Array) -> Array:
 @operator("HardSigmoid")
 def hard_sigmoid(node: Call, x: Array) -> Array:
     return st.clip(x * node.float("alpha", 0.2) + node.float("beta", 0.5), 0, 1)
+
+
+@operator("HardSwish")
+def hard_swish(node: Call, x: Array) -> Array:
+    return st.hardswish(x)
+
+
+@operator("Mish")
+def mish(node: Call, x: Array) -> Array:
+    return st.mish(x)
 
 
 @operator("Softplus")
@@ -79,62 +94,19 @@ def swiglu(node: Call, gate: Array, x: Array) -> Array:
     return swish(node, gate) * x
 
 
+@operator("Shrink")
+def shrink(node: Call, x: Array) -> Array:
+    """x moved by `bias` towards 0 outside of [-lambd, lambd], else 0."""
+    bias, lambd = node.float("bias", 0.0), node.float("lambd", 0.5)
+    if not x.dtype.is_floating:
+        bias = int(bias)
+    y = st.where(x > lambd, x - bias, st.where(x < -lambd, x + bias, 0))
+    return y.astype(x.dtype)
+
+
 @operator("Clip")
 def clip(node: Call, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
     """Limits are attributes before opset 11, inputs since then."""
     if node.opset >= 11:
         return st.clip(x, low, high)
     return st.clip(x, node.float("min", None), node.float("max", None))
-
-
-@operator("Dropout", known=(1, 2))
-def dropout(
-    node: Call, x: Array, ratio: Array | None = None, training: Array | None = None
-) -> tuple[Array, Array]:
-    """(x, mask); drops in training mode, or if the node's third input says so."""
-    drops = node.training or (training is not None and bool(node.known(training, "training_mode")))
-    rate = 0.5
-    if ratio is not None and drops:
-        rate = float(node.known(ratio, "ratio"))
-    elif ratio is None:
-        rate = node.float("ratio", 0.5)
-    if not drops or rate == 0:
-        return x, st.full(x.shape, True, "bool")
-    mask = st.random.bernoulli(x.shape, 1 - rate) != 0
-    return st.where(mask, x / (1 - rate), 0.0), mask
-
-
-def _rows(node: Call, x: Array) -> tuple[Array, int]:
-    """(x, axis) of a softmax; before opset 13 it is over all axes from `axis` on, as one."""
-    if node.opset >= 13:
-        return x, normalize_axis("axis", node.int("axis", -1), x.ndim)
-    axis = (
-        normalize_axis("axis", node.int("axis", 1), x.ndim)
-        if node.int("axis", 1) != x.ndim
-        else x.ndim
-    )
-    return x.reshape(prod(x.shape[:axis]), prod(x.shape[axis:])), 1
-
-
-@operator("Softmax")
-def softmax(node: Call, x: Array) -> Array:
-    rows, axis = _rows(node, x)
-    return st.softmax(rows, axis).reshape(*x.shape)
-
-
-@operator("LogSoftmax")
-def log_softmax(node: Call, x: Array) -> Array:
-    rows, axis = _rows(node, x)
-    return st.log_softmax(rows, axis).reshape(*x.shape)
-
-
-@operator("OneHot", known=(1,))
-def one_hot(node: Call, indices: Array, depth: Array, values: Array) -> Array:
-    """Along a new axis, on values [off, on]; indices outside of [-depth, depth) are off."""
-    size = int(node.known(depth, "depth").reshape(-1)[0])
-    if values.shape != (2,) or size < 0:
-        raise ShapeError(f"wants values [2] and depth >= 0, got {values.type} and {size}")
-    axis = normalize_axis("axis", node.int("axis", -1), indices.ndim + 1)
-    wanted = st.expand_dims(indices.astype("int64"), axis)
-    classes = np.arange(size).reshape(-1, *(1,) * (indices.ndim - axis))
-    return st.where((wanted == classes) | (wanted + size == classes), values[1], values[0])

@@ -144,3 +144,13 @@ def lp_normalization(node: Call, x: Array) -> Array:
     else:
         norm = st.sqrt(st.sum(st.square(x), axis, keepdims=True))
     return st.where(norm == 0, 0.0, x / st.where(norm == 0, 1.0, norm))
+
+
+@operator("MeanVarianceNormalization")
+def mean_variance_normalization(node: Call, x: Array) -> Array:
+    axes = tuple(node.ints("axes", [0, 2, 3]))
+    if any(not -x.ndim <= a < x.ndim for a in axes):
+        raise ShapeError(f"axes {list(axes)} are not all axes of {x.type}")
+    centered = x - st.mean(x, axes, keepdims=True)
+    deviation = st.sqrt(st.mean(centered * centered, axes, keepdims=True))
+    return centered / (deviation + 1e-9)

@@ -1,4 +1,6 @@
-"""Random numbers from striate's generator: `st.random.seed` sets it, a seed of a node does not."""
+"""Random numbers, and what drops at random, from striate's generator: `st.random.seed` sets it, a
+seed of a node does not.
+"""
 
 from __future__ import annotations
 
@@ -48,3 +50,20 @@ def random_uniform_like(node: Call, x: Array) -> Array:
 def bernoulli(node: Call, x: Array) -> Array:
     """1 with the probability that x holds."""
     return (st.random.uniform(x.shape) < x).astype(_dtype(node, x))
+
+
+@operator("Dropout", known=(1, 2))
+def dropout(
+    node: Call, x: Array, ratio: Array | None = None, training: Array | None = None
+) -> tuple[Array, Array]:
+    """(x, mask); drops in training mode, or if the node's third input says so."""
+    drops = node.training or (training is not None and bool(node.known(training, "training_mode")))
+    rate = 0.5
+    if ratio is not None and drops:
+        rate = float(node.known(ratio, "ratio"))
+    elif ratio is None:
+        rate = node.float("ratio", 0.5)
+    if not drops or rate == 0:
+        return x, st.full(x.shape, True, "bool")
+    mask = st.random.bernoulli(x.shape, 1 - rate) != 0
+    return st.where(mask, x / (1 - rate), 0.0), mask
