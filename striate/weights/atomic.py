@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import IO
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -20,15 +21,25 @@ def write_atomic(path: Path, content: bytes) -> None:
     ) as file:
         try:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
         except BaseException:
             file.close()
             os.unlink(file.name)
             raise
+    put_in_place(Path(file.name), path)
+
+
+def to_disk(file: IO[bytes]) -> None:
+    """What has been written to the file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Give a complete file its name, under which an old one may stand: its permissions stay."""
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-    os.chmod(file.name, mode)
-    os.replace(file.name, path)
+    os.chmod(aside, mode)
+    os.replace(aside, path)
     with suppress(OSError):  # a folder cannot be opened on Windows
         folder = os.open(path.parent, os.O_RDONLY)
         try:

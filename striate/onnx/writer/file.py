@@ -6,7 +6,6 @@ free, so that at any moment the model that is there has the weights that it was 
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from striate.ir.graph import Value
 from striate.ir.types import TensorType
 from striate.onnx.read import onnx_package
 from striate.onnx.writer.batch import Symbolic
+from striate.weights.atomic import put_in_place, to_disk
 
 OPSET = 21
 OPSET_BFLOAT16 = 22  # the first in which convolutions and pools have it
@@ -56,16 +56,16 @@ def write(
         if external:
             with open(aside.with_name(location), "wb") as data:
                 tensors = [_beside(n, v, data, location) for n, v in constants.items()]
-                _flush(data)
+                to_disk(data)
         else:
             tensors = [_inside(n, v) for n, v in constants.items()]
         with open(aside, "wb") as file:
             file.write(_model(symbolic, name, metadata, tensors).SerializeToString())
-            _flush(file)
+            to_disk(file)
         onnx.checker.check_model(aside, full_check=True)
         if external:
-            os.replace(aside.with_name(location), path.with_name(location))
-        os.replace(aside, path)
+            put_in_place(aside.with_name(location), path.with_name(location))
+        put_in_place(aside, path)
     for old in taken if external else ():
         with suppress(OSError):  # somebody may have it open
             path.with_name(old).unlink()
@@ -75,11 +75,6 @@ def _taken(path: Path) -> set[str]:
     """The files of weights that earlier models of this name have left beside it."""
     pattern = re.compile(re.escape(path.name) + r"(\.\d+)?\.data")
     return {p.name for p in path.parent.iterdir() if pattern.fullmatch(p.name)}
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 # ---- tensors -------------------------------------------------------------------------------
