@@ -24,7 +24,7 @@ from striate.ir.types import TensorType
 from striate.ops.convolution import Ints, PaddingLike, pads_of, per_axis
 from striate.ops.elementwise import BFLOAT16, add, floor_divide, multiply, remainder, where
 from striate.ops.index import scatter_add, take_along_axis
-from striate.ops.movement import reshape
+from striate.ops.movement import RESHAPE, reshape
 from striate.ops.operand import Operand, as_node
 from striate.ops.pool_window import Pooling, channels_in_front, pooling, rank_of
 from striate.ops.window import Window
@@ -129,6 +129,12 @@ def argmax_pool(x: Node, windows: tuple[Window, ...]) -> Node:
 
 
 # ---- max pooling and its partial inverse ---------------------------------------------------
+
+
+def pool_of(index: Node) -> Node | None:
+    """The `argmax_pool` that gives these indices, in its own shape or in another."""
+    source = index.inputs[0] if index.op is RESHAPE else index
+    return source if source.op is ARGMAX_POOL else None
 
 
 def spatial_take(x: Node, index: Node) -> Node:

@@ -27,7 +27,7 @@ from striate.ops.movement import (
     SUM,
     TRANSPOSE,
 )
-from striate.ops.pool import ARGMAX_POOL
+from striate.ops.pool import ARGMAX_POOL, pool_of
 from striate.ops.window import Window
 
 Interval = tuple[int, int] | None  # first and last index; None: all of them
@@ -118,11 +118,7 @@ def _argmax_pool(node: Node, need: Need) -> Needs:
 
 def _pooled(node: Node) -> Node | None:
     """The `argmax_pool` whose indices `node` takes: a maximum depends on what its index does."""
-    if node.op is not TAKE_ALONG_AXIS:
-        return None
-    index = node.inputs[1]
-    index = index.inputs[0] if index.op is RESHAPE else index
-    return index if index.op is ARGMAX_POOL else None
+    return pool_of(node.inputs[1]) if node.op is TAKE_ALONG_AXIS else None
 
 
 def _take_along_axis(node: Node, need: Need) -> Needs:

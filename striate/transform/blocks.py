@@ -38,7 +38,7 @@ from striate.ops.movement import (
     sum_axes,
     transpose,
 )
-from striate.ops.pool import ARGMAX_POOL
+from striate.ops.pool import ARGMAX_POOL, pool_of
 from striate.ops.window import Window
 from striate.transform.views import StridedView, is_dense, view_through, whole
 
@@ -460,9 +460,7 @@ def _transpose(p: _Pass, n: Node) -> bool:
 
 def _positions(n: Node, shape: tuple[int, ...]) -> Node | None:
     """The argmax_pool that gives these flat indices [N, C, prod(O)], if one does."""
-    if n.op is RESHAPE and n.inputs[0].op is ARGMAX_POOL and n.shape == shape:
-        return n.inputs[0]
-    return n if n.op is ARGMAX_POOL and n.shape == shape else None
+    return pool_of(n) if n.shape == shape else None
 
 
 def _argmax(p: _Pass, n: Node) -> bool:
