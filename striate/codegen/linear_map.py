@@ -6,7 +6,7 @@ the difference of their vectors. That halves the multiplications of a pair of po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from striate.codegen.emitter import Emitter, Value
@@ -16,20 +16,29 @@ Row = Sequence[Fraction]
 
 def linear_map(e: Emitter, matrix: Sequence[Row], vectors: Sequence[Value]) -> list[Value]:
     """matrix [m][n] times n vectors: m vectors."""
+    done = dict(mapped_rows(e, matrix, vectors))
+    return [done[i] for i in range(len(done))]
+
+
+def mapped_rows(
+    e: Emitter, matrix: Sequence[Row], vectors: Sequence[Value]
+) -> Iterator[tuple[int, Value]]:
+    """(i, row i of the result), each as soon as it is computed: it may be used before the next."""
     rows, values = _folded([list(r) for r in matrix], list(vectors), e)
-    done: list[Value] = [None] * len(rows)
+    done: set[int] = set()
     for i, row in enumerate(rows):
-        if done[i] is not None:
+        if i in done:
             continue
         j = next((j for j in range(i + 1, len(rows)) if _twins(row, rows[j])), None)
         if j is None:
-            done[i] = combination(e, row, values)
+            yield i, combination(e, row, values)
             continue
         even = [a if a == b else Fraction(0) for a, b in zip(row, rows[j], strict=True)]
         odd = [a if a != b else Fraction(0) for a, b in zip(row, rows[j], strict=True)]
         first, second = combination(e, even, values), combination(e, odd, values)
-        done[i], done[j] = e.b.fadd(first, second), e.b.fsub(first, second)
-    return done
+        done.add(j)
+        yield i, e.b.fadd(first, second)
+        yield j, e.b.fsub(first, second)
 
 
 def _twins(x: Row, y: Row) -> bool:

@@ -109,13 +109,14 @@ def _step(
         plan.fused,
         plan.chunk < channels,
         plan.ahead,
+        plan.few,
         epilogue,
     )
     most = plan.most_tiles(spec.batch)
     slack = plan.mr * lanes  # a register tile may reach beyond the block
     v_row, m_row = most * lanes, (most + plan.mr) * plan.nr * lanes
     v_slot, m_slot = _odd(channels * v_row, lanes), _odd(plan.panel_group * m_row, lanes)
-    u_slots = prod(slots) if plan.fused else 0
+    u_slots = prod(slots) if plan.fused and not plan.few else 0
     m_area = aligned_elements(prod(slots) * v_slot + slack)
     u_area = m_area + aligned_elements(prod(slots) * m_slot)
     patch = u_area + aligned_elements(u_slots * (plan.chunk * lanes * plan.nr + 1) * lanes)

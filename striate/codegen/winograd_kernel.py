@@ -27,6 +27,7 @@ from striate.codegen.emitter import F32, Emitter, Index, Value, storage, vector
 from striate.codegen.epilogue import Epilogue, Operands, store_lanes
 from striate.codegen.separable import Line, nest, separable
 from striate.codegen.winograd_algebra import Algorithm, winograd
+from striate.codegen.winograd_few import FewTiles, few_products
 from striate.codegen.winograd_tiles import (
     BOX_AXIS_WORDS,
     BOX_WORDS,
@@ -62,6 +63,8 @@ class WinogradKernel:
         fused: the weights are transformed here, and `u` is not read.
         chunked: some channels are summed after others, so that their weights stay in L1.
         ahead: lines of the next weights that a register tile fetches per block of channels.
+        few: where it is given, so few tiles are a block, and the weights are transformed in
+            registers: NR is 1.
         epilogue: what is stored of a sum.
     """
 
@@ -74,6 +77,7 @@ class WinogradKernel:
     fused: bool
     chunked: bool
     ahead: int
+    few: FewTiles | None = None
     epilogue: Epilogue | None = None
 
     @property
@@ -155,7 +159,9 @@ class Winograd:
                 start = e.mul(g, n.number("panel_group"))
                 stop = e.smaller(e.add(start, n.number("panel_group")), n.number("panels"))
                 ranges = self.tiling.ranges(box)
-                if k.fused:
+                if k.few:
+                    e.each(start, stop, lambda p: self.few(p, e.b.sub(p, start)))
+                elif k.fused:
                     e.each(start, stop, lambda p: self.chunks(ranges, p, start))
                 else:
                     self.products(ranges, start, stop)
@@ -233,6 +239,15 @@ class Winograd:
             nest(e, [e.index(s) for s in self.slots], (), slot)
 
         e.each(0, blocks, some, chunk)
+
+    def few(self, p: Value, row: Value) -> None:
+        """All slots of panel p and of few tiles."""
+        e, n, few = self.e, self.n, self.k.few
+        assert few
+        panel = e.mul(e.mul(p, n.number("channel_blocks")), prod(self.k.taps) * self.lanes)
+        w = e.at(n.pointer("w"), panel, self.wide)
+        m = e.at(self.m, e.mul(row, n.number("m_row")), F32)
+        few_products(e, n, self.algorithms, few, self.v, w, m)
 
     def tiles(
         self,

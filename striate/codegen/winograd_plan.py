@@ -19,6 +19,7 @@ from math import prod
 
 from striate.codegen.dense_plan import register_tiles
 from striate.codegen.winograd_algebra import longest, winograd
+from striate.codegen.winograd_few import MOST_ROWS, SPARE, FewTiles
 from striate.config import settings
 from striate.dtype import DType, float32
 from striate.ops.conv import ConvSpec
@@ -122,6 +123,7 @@ class Plan:
         chunk: blocks of channels that are summed before others.
         fused: their weights are transformed by the kernel itself, else by a step before it.
         ahead: lines of the next weights that a register tile fetches per block of channels.
+        few: how many tiles a block has, if its products are those of `winograd_few`.
     """
 
     axes: tuple[Axis, ...]
@@ -134,7 +136,8 @@ class Plan:
     panel_group: int
     chunk: int
     fused: bool
-    ahead: int
+    ahead: int = 0
+    few: FewTiles | None = None
 
     def most_tiles(self, images: int) -> int:
         """Tiles of the largest block."""
@@ -263,6 +266,28 @@ def _lines_ahead(lines: int, passes: int) -> int:
     return 1 << max(0, (-(-lines // passes) - 1).bit_length())
 
 
+def _few(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> tuple[float, Plan] | None:
+    """The schedule image by image, if it has so few tiles that their sums stay in registers."""
+    axes = dense_axes(spec)
+    assert axes is not None
+    lanes, taps = target.lanes(32), prod(t.taps for t in tiles)
+    few = FewTiles.of(1, [t.long for t in tiles], [t.short for t in tiles])
+    rows, row = prod(t.slots for t in tiles[:-1]), tiles[-1].slots
+    if row * few.count > target.registers - SPARE or rows > MOST_ROWS:
+        return None
+    channels, vectors = spec.in_features // lanes, spec.out_features // lanes
+    block = taps * lanes * lanes * 4  # bytes of weights of a block of channels
+    x, y = _transforms(tiles)
+    each = 1.3 * (rows * (0.7 * taps + row) + prod(t.products for t in tiles) / 2)
+    work = max(each * spec.in_features, channels * block / FAR) + few.count * y
+    rounds = -(-vectors // TEAM) / (vectors / TEAM)
+    cost = spec.batch * (vectors * work * rounds + few.count * channels * x * TEAM)
+    chunk = max(1, min(channels, target.l1 // 2 // block))
+    ones = (1,) * len(tiles)
+    plan = Plan(axes, tiles, few.count, 1, lanes, spec.batch, ones, 1, chunk, True, 0, few)
+    return cost, plan
+
+
 @lru_cache(maxsize=1024)
 def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> Plan:
     """The cheapest schedule."""
@@ -275,7 +300,7 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
     counts = (spec.batch, *(t.count for t in tiles))
     weights = slots * spec.in_features * spec.out_features * 4
     transform = 5.3 * slots  # cycles for a vector of weights
-    best: tuple[float, Plan] | None = None
+    best = _few(target, spec, tiles)
     for parts in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, parts, strict=True))
         block = images * prod(sizes)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from striate.codegen.machine import host_target, named_target
 from striate.codegen.pointwise import Instruction
 from striate.codegen.winograd import winograd_conv
 from striate.codegen.winograd_algebra import Algorithm, longest, winograd
+from striate.codegen.winograd_few import FewTiles
 from striate.codegen.winograd_gradient import (
     _schedule,
     gradient_plan,
@@ -93,7 +95,7 @@ class Case:
         return np.ascontiguousarray(np.moveaxis(split, 2, -1))
 
     def run(
-        self, epilogue: Epilogue | None = None, operands: Sequence[Array] = (), **changes: int
+        self, epilogue: Epilogue | None = None, operands: Sequence[Array] = (), **changes: Any
     ) -> Array:
         """y: [N, 1, K, *O], bitwise the same for 1, 2, 3 and 5 threads; `changes` are to the
         schedule.
@@ -104,7 +106,7 @@ class Case:
         shape = (n, k // self.lanes, *size, self.lanes)
         y = Buffer(4 * prod(shape))
         view = View(bw, 0, tuple(s // 4 for s in self.w.strides))
-        plan = replace(plan_winograd(self.target, self.spec, self.tiles), **changes)  # type: ignore[arg-type]
+        plan = replace(plan_winograd(self.target, self.spec, self.tiles), **changes)
         steps = winograd_conv(self.spec, plan, bx, view, y, epilogue, rest)
         made = {b: ((b.nbytes,), np.dtype(np.uint8)) for s in steps for b in s.writes}
         made[y] = (shape, np.dtype(np.float32))
@@ -174,6 +176,33 @@ def test_the_schedule_changes_no_bit() -> None:
         {"fused": False, "chunk": 2, "mr": 2, "nr": 2, "panel_group": 2, "ahead": 32},
     ):
         np.testing.assert_array_equal(case.run(**changes), first)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("sizes", "taps"), [((7, 6), (3, 3)), ((7,), (5,))], ids=str)
+def test_few_tiles_change_no_bit(
+    target: Target, sizes: tuple[int, ...], taps: tuple[int, ...]
+) -> None:
+    """Weights that are transformed in registers, some blocks of channels at a time."""
+    case = Case(spec_of(target, sizes, taps, (3, 2)), (4,) * len(sizes), target)
+    few = FewTiles.of(1, [t.long for t in case.tiles], [t.short for t in case.tiles])
+    assert few.count == prod(t.count for t in case.tiles)
+    alone = {"image_blocks": 2, "blocks": (1,) * len(sizes), "panel_group": 1}
+    plain = case.run(**alone, fused=False, few=None)
+    assert case.loss(plain) < 64
+    for chunk in (1, 2):
+        changes = {"nr": 1, "mr": few.count, "chunk": chunk, "fused": True, "ahead": 0}
+        np.testing.assert_array_equal(case.run(**alone, **changes, few=few), plain)
+
+
+def test_few_tiles_are_those_of_the_batch_and_image() -> None:
+    """One image of the last layers of a ResNet, but not sixteen."""
+    target = named_target("x86-64-v4")
+    window = Window.of(7, 3, padding=(1, 1))
+    tiles = algorithm(target, ConvSpec(1, 1, 512, 512, (window, window)), "high")
+    assert tiles is not None
+    plans = [plan_winograd(target, ConvSpec(n, 1, 512, 512, (window,) * 2), tiles) for n in (1, 16)]
+    assert [p.few is not None for p in plans] == [True, False]
 
 
 def test_an_epilogue() -> None:
