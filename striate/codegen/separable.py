@@ -16,6 +16,7 @@ from striate.codegen.linear_map import linear_map
 from striate.codegen.winograd_algebra import Matrix
 
 Put = Callable[[list[Index], list[Value], list[Value]], list[Value]]
+Find = Callable[[list[Index], int], list[Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,12 @@ def separable(
     wide: Value,
     put: Put,
     carried: Sequence[Value] = (),
+    whole: Value = None,
+    find: Find | None = None,
 ) -> list[Value]:
-    """Transform the box at `source`, an address; `steps` count vectors.
+    """Transform the box at `source`, an address; `steps` count vectors. Unless `whole`, an i1, is
+    true, `find(indices, n)` gives the addresses of n elements along the first axis, at these
+    indices of the others.
 
     `put(indices, values, carried)` gets the results line by line: the indices of all axes but the
     last, and the values along the last. What it returns is carried to the next line.
@@ -84,15 +89,18 @@ def separable(
             others = [j for j in range(len(lines)) if j != a]
             start = e.add(0, *(e.mul(i, steps[j]) for i, j in zip(where, others, strict=True)))
 
+            def near(count: int) -> list[Value]:
+                places = (e.add(start, e.mul(i, steps[a])) for i in range(count))
+                return [e.at(source, place, wide) for place in places]
+
+            def load(places: list[Value]) -> list[Value]:
+                return [e.load(p, wide, e.target.vector_bytes) for p in places]
+
             def values(matrix: Matrix) -> list[Value]:
-                loaded = [
-                    e.load(
-                        e.at(source, e.add(start, e.mul(i, steps[a])), wide),
-                        wide,
-                        e.target.vector_bytes,
-                    )
-                    for i in range(len(matrix[0]))
-                ]
+                n = len(matrix[0])
+                if a or find is None:
+                    return linear_map(e, matrix, load(near(n)))
+                loaded = e.choose(whole, lambda: load(near(n)), lambda: load(find(where, n)))
                 return linear_map(e, matrix, loaded)
 
             def finish(matrix: Matrix) -> list[Value]:

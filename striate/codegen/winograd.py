@@ -120,9 +120,9 @@ def _step(
     m_area = aligned_elements(prod(slots) * v_slot + slack)
     u_area = m_area + aligned_elements(prod(slots) * m_slot)
     patch = u_area + aligned_elements(u_slots * (plan.chunk * lanes * plan.nr + 1) * lanes)
-    lines = max(
+    lines = 1 + max(
         scratch_vectors([(t.taps, t.slots) for t in tiles]),
-        prod(slots) + scratch_vectors([(n, n) for n in slots]),
+        scratch_vectors([(n, n) for n in slots]),
         scratch_vectors([(t.slots, t.outputs) for t in tiles]),
     )
     scratch = patch + aligned_elements(lines * lanes)

@@ -246,11 +246,11 @@ def _areas(target: Target, spec: ConvSpec, plan: GradientPlan, lanes: int) -> di
     m_area = g_area + aligned_elements(prod(slots) * g_slot)
     patch = m_area + aligned_elements(prod(slots) * (plan.mr * plan.nr + 1) * lanes)
     boxes = (
-        prod(slots) + scratch_vectors([(n, n) for n in slots]),
-        prod(outputs) + scratch_vectors(list(zip(outputs, slots, strict=True))),
+        scratch_vectors([(n, n) for n in slots]),
+        scratch_vectors(list(zip(outputs, slots, strict=True))),
         scratch_vectors(list(zip(slots, taps, strict=True))),
     )
-    scratch = patch + aligned_elements(max(boxes) * lanes)
+    scratch = patch + aligned_elements((1 + max(boxes)) * lanes)
     words: dict[str, Word] = {
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,

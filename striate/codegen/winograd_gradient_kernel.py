@@ -106,13 +106,15 @@ class _Gradient:
         self.v = e.at(self.n.pointer("scratch"), each, F32)
         self.y = e.at(self.v, self.n.number("g_area"), F32)
         self.m = e.at(self.v, self.n.number("m_area"), F32)
-        self.patch = e.at(self.v, self.n.number("patch"), F32)
+        zero = e.at(self.v, self.n.number("patch"), F32)
+        e.store(e.const(self.wide, 0), zero, e.target.vector_bytes)
+        self.patch = e.at(zero, self.lanes, F32)
         self.tiling = Tiling(e, self.n, kernel.outputs, kernel.short)
         pairs = list(zip(long, short, strict=True))
         of_x = [Shape(a.inputs(), b.inputs() if b else None) for a, b in pairs]
         of_g = [Shape(a.weights(), b.weights() if b else None) for a, b in pairs]
-        self.of_x = TileTransform(e, self.n, "x", of_x, self.v, self.patch)
-        self.of_g = TileTransform(e, self.n, "g", of_g, self.y, self.patch)
+        self.of_x = TileTransform(e, self.n, "x", of_x, self.v, zero, self.patch)
+        self.of_g = TileTransform(e, self.n, "g", of_g, self.y, zero, self.patch)
 
     def emit(self) -> None:
         """Share (part, panel of features) among threads."""

@@ -131,13 +131,15 @@ class Winograd:
         each = e.mul(e.thread, self.n.number("scratch_each"))
         self.v = e.at(self.n.pointer("scratch"), each, F32)
         self.m = e.at(self.v, self.n.number("m_area"), F32)
-        self.patch = e.at(self.v, self.n.number("patch"), F32)
+        zero = e.at(self.v, self.n.number("patch"), F32)
+        e.store(e.const(self.wide, 0), zero, e.target.vector_bytes)
+        self.patch = e.at(zero, self.lanes, F32)
         self.tiling = Tiling(e, self.n, kernel.outputs, kernel.short)
         shapes = [
             Shape(a.inputs(), a.inputs(True) if s else None)
             for a, s in zip(self.algorithms, kernel.short, strict=True)
         ]
-        self.x = TileTransform(e, self.n, "x", shapes, self.v, self.patch)
+        self.x = TileTransform(e, self.n, "x", shapes, self.v, zero, self.patch)
 
     def emit(self) -> None:
         """Share (block, group of panels) among threads; transform the tiles of a block once."""

@@ -198,19 +198,26 @@ class TileTransform:
         name: of the operand.
         shapes: per axis.
         area: where the result goes.
-        patch: scratch for a tile that is partly outside; behind it that of `separable`.
+        zero: the address of a vector of zeros, for what is outside.
+        lines: scratch of `separable`.
     """
 
     def __init__(
-        self, e: Emitter, n: Words, name: str, shapes: Sequence[Shape], area: Value, patch: Value
+        self,
+        e: Emitter,
+        n: Words,
+        name: str,
+        shapes: Sequence[Shape],
+        area: Value,
+        zero: Value,
+        lines: Value,
     ) -> None:
         self.e, self.n, self.name, self.shapes, self.area = e, n, name, shapes, area
         self.lanes = e.target.lanes(32)
         self.wide = vector(F32, self.lanes)
         self.sizes = [len(s.matrix[0]) for s in shapes]
         self.slots = [len(s.matrix) for s in shapes]
-        self.patch = patch
-        self.lines = e.at(patch, prod(self.sizes), self.wide)
+        self.zero, self.lines = zero, lines
 
     def word(self, name: str) -> Value:
         """A word of this operand."""
@@ -235,13 +242,21 @@ class TileTransform:
             inside = e.b.and_(inside, e.b.and_(low, high))
             offset = e.add(offset, e.mul(e.mul(start, steps[j]), self.lanes))
         x = e.at(self.n.pointer(self.name), offset, F32)
-        pitches = [e.index(prod(self.sizes[j + 1 :])) for j in rank]
 
-        def copied() -> list[Value]:
-            nest(e, extents, (), lambda where, _: self._copy(x, where, starts, steps, pitches))
-            return [self.patch, *pitches]
+        def find(where: list[Index], count: int) -> list[Value]:
+            """Where an element of a tile that is partly outside is, or a zero in its place."""
+            seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
+            place = e.index(0)
+            for j, i in enumerate(where, 1):
+                inner = e.b.icmp_unsigned("<", e.add(starts[j], i), self.word(f"size{j}"))
+                seen, place = e.b.and_(seen, inner), e.add(place, e.mul(i, steps[j]))
+            found = []
+            for i in range(count):
+                inner = e.b.icmp_unsigned("<", e.add(starts[0], i), self.word("size0"))
+                at = e.at(x, e.add(place, e.mul(i, steps[0])), self.wide)
+                found.append(e.b.select(e.b.and_(seen, inner), at, self.zero))
+            return found
 
-        source, *found = e.choose(inside, lambda: [x, *steps], copied)
         target = e.at(
             self.area, e.add(e.mul(row, self.word("row")), e.mul(tile.number, self.lanes)), F32
         )
@@ -253,31 +268,7 @@ class TileTransform:
             return []
 
         lines = [Line(s.matrix, s.short, f) for s, f in zip(self.shapes, tile.short, strict=True)]
-        separable(e, lines, source, found, self.lines, self.wide, put)
-
-    def _copy(
-        self,
-        x: Value,
-        where: list[Index],
-        starts: list[Value],
-        steps: list[Value],
-        pitches: list[Value],
-    ) -> list[Value]:
-        """One vector of a tile to the patch; zeros where there is no element."""
-        e = self.e
-        seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
-        for j, i in enumerate(where):
-            at = e.add(starts[j], i)
-            seen = e.b.and_(seen, e.b.icmp_unsigned("<", at, self.word(f"size{j}")))
-        place = e.add(0, *(e.mul(i, s) for i, s in zip(where, steps, strict=True)))
-        (value,) = e.choose(
-            seen,
-            lambda: [e.load(e.at(x, place, self.wide), self.wide, e.target.vector_bytes)],
-            lambda: [e.const(self.wide, 0)],
-        )
-        to = e.add(0, *(e.mul(i, p) for i, p in zip(where, pitches, strict=True)))
-        e.store(value, e.at(self.patch, to, self.wide), e.target.vector_bytes)
-        return []
+        separable(e, lines, x, steps, self.lines, self.wide, put, (), inside, find)
 
 
 def slot_number(e: Emitter, slots: Sequence[int], where: Sequence[Index]) -> Value:
