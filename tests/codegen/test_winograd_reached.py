@@ -1,4 +1,4 @@
-"""Winograd's algorithms are what `st.conv` and its derivatives take where they pay: by their plans."""
+"""Winograd's algorithms are what `st.conv` and its derivatives take where they pay, by plans."""
 
 from __future__ import annotations
 
