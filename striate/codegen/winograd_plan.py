@@ -31,9 +31,10 @@ VOLUMES = {"highest": 13.0, "high": 115.0, "fast": 300.0}  # with three axes: of
 NOMINAL = 8  # images among which the weights' way from memory is shared
 LOAD = 8.0  # bytes a cycle from beyond L2: one stream while nothing else is done
 STREAM = 12.0  # one stream, beside products
-BESIDE = 32.0  # what the way of those that are fetched ahead costs nevertheless
+AHEAD = 6.0  # weights that are fetched ahead
+BESIDE = 32.0  # what these cost beside products
+MOST_WEIGHTS = 24  # of the size of L2: more are not kept, they'd take too much memory
 FAR = 5.0  # weights, which nobody has read since the last image
-FARTHER = 3.5  # weights that the last cache may not hold
 SCATTER = 3.0  # many streams at once
 FEW_SUMS = 5.5  # cycles of a channel of a small register tile: its sums wait for one another
 TEAM = 2  # threads that a schedule has in mind
@@ -318,6 +319,8 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
             per_panel += block * nr * y
             slice_bytes = slots * lanes * nr * lanes * 4  # of U: a block of channels, a panel
             options = [(group, False) for group in {-(-panels // n) for n in (1, 2, 4, 8, panels)}]
+            if weights > MOST_WEIGHTS * target.l2:
+                options = []
             for group, fused in sorted([*options, (1, True)]):
                 room = target.l2 / 4 / slice_bytes if fused else target.l1 / 2 * slots / slice_bytes
                 chunk = max(1, min(channels, int(room)))
@@ -334,8 +337,7 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
                 elif weights > target.l2 / 2:
                     ahead = _lines_ahead(lanes * nr, -(-block // mr))
                     far = slice_bytes * channels * group
-                    rate = FAR if weights < 8 * target.l2 else FARTHER
-                    work += far / BESIDE + max(0.0, far / rate - 0.8 * work)
+                    work = max(work, 0.15 * work + far / AHEAD) + far / BESIDE
                 pieces = blocks * shares
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
                 repeated = block * channels * x * (1 if shares == 1 else min(shares, TEAM) / shares)
