@@ -15,10 +15,12 @@ from striate.codegen.kernel import STREAM, At, Buffer, Step, View, Word
 from striate.codegen.loops import Access, Map
 from striate.codegen.pointwise import Instruction
 from striate.codegen.reduce_loops import Sum
+from striate.codegen.transposed_map import TransposedMap, chunks, transposed_axes
 from striate.dtype import DType, compute_dtype
 
 UNIT_ELEMENTS = 8192  # elements of a unit of work: enough to pay for its start
 SMALL = 4096  # fewer elements than this are left to one thread
+LINE = 64  # bytes of a cache line
 FIXED = (4, 8, 16)  # sizes of a last axis that become part of the kernel
 
 
@@ -94,6 +96,13 @@ def map_step(
     axes = _axes(shape, [o.view for o in operands])
     if not axes:
         axes = [_Axis(1, [1] * len(operands))]
+    by_axis = [[a.strides[j] for a in axes] for j in range(len(operands))]
+    count = len(inputs)
+    across = transposed_axes([a.size for a in axes], by_axis[:count], by_axis[count:])
+    if across is not None:
+        rest = [a for i, a in enumerate(axes) if i not in across]
+        order = [*rest, *(axes[i] for i in across)]
+        return _transposed_step(order, inputs, expression, outputs, label)
     if len(axes) == 1 and axes[0].size % FIXED[-1] == 0:  # one long axis: whole vectors
         a = axes[0]
         axes = [_Axis(a.size // FIXED[-1], [s * FIXED[-1] for s in a.strides]),
@@ -119,6 +128,41 @@ def map_step(
         words += _words(o, access, s)
     writes = tuple(o.view.buffer for o in outputs)
     single = prod(shape) < SMALL
+    return [Step(kernel, tuple(words), writes, label or kernel.name, single=single)]
+
+
+def _transposed_step(
+    axes: Sequence[_Axis],
+    inputs: Sequence[Operand],
+    expression: Expression,
+    outputs: Sequence[Operand],
+    label: str,
+) -> list[Step]:
+    """A map whose last two axes are those of `transposed_axes`."""
+    n, elements = len(inputs), prod(a.size for a in axes)
+    operands = [*inputs, *outputs]
+    p, q = axes[-2].size, axes[-1].size
+    side = max(b for b in FIXED if b <= min(p, q))
+    lines = q % side == 0 and all(side * o.dtype.itemsize % LINE == 0 for o in outputs)
+    strides = [[a.strides[j] for a in axes] for j in range(len(operands))]
+    accesses = [_access(o.dtype, s) for o, s in zip(operands, strides, strict=True)]
+    for i, s in enumerate(strides[:n]):
+        if s[-2] == 1:
+            steps = accesses[i].steps
+            accesses[i] = Access(accesses[i].dtype, f"{steps[:-2]}1{steps[-1]}")
+    kernel = TransposedMap(
+        len(axes) - 2,
+        side,
+        tuple(accesses[:n]),
+        expression,
+        tuple(accesses[n:]),
+        lines and _streams(elements, side, outputs, strides[n:]),
+    )
+    words: list[Word] = [*(a.size for a in axes), *chunks(p, q)]
+    for o, access, s in zip(operands, accesses, strides, strict=True):
+        words += _words(o, access, s)
+    writes = tuple(o.view.buffer for o in outputs)
+    single = elements < SMALL
     return [Step(kernel, tuple(words), writes, label or kernel.name, single=single)]
 
 
