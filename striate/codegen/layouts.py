@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from striate.codegen.dense_plan import dense_supports
 from striate.codegen.fft import fft_supports
@@ -13,6 +14,8 @@ from striate.dtype import DType, bfloat16
 from striate.ops.conv import ConvSpec
 from striate.target import Target
 
+FILLED = 0.4  # of the vectors: what pays for filling blocks
+ROOM = 1.25  # channels in filled blocks, per channel
 Supports = Callable[[Target, ConvSpec, DType, int, int], bool]
 CONV_KERNELS: dict[str, Supports] = {
     "fft": fft_supports,
@@ -69,6 +72,22 @@ class TargetLayouts:
             ),
             None,
         )
+
+    def filled(self, spec: ConvSpec, dtype: DType) -> int | None:
+        """Whole vectors for a depthwise convolution whose channels are blocks of less, or none,
+        where they then take less than `FILLED` of the vectors and few channels are added.
+        """
+        if not spec.windows or (spec.in_features, spec.out_features) != (1, 1):
+            return None
+        if 0 in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape) or not dtype.is_floating:
+            return None
+        full = self.target.lanes(32 if dtype is bfloat16 else dtype.bits)
+        vectors = -(-spec.groups // full)
+        now = spec.groups // self.block(spec.groups, dtype)
+        if vectors >= FILLED * now or vectors * full > spec.groups * ROOM:
+            return None
+        whole = replace(spec, groups=vectors * full)
+        return full if grouped_supports(self.target, whole, dtype, full, full) else None
 
     def weight_gradient(self, spec: ConvSpec, dtype: DType) -> tuple[int, int] | None:
         """Blocks of x and g for which there is a kernel."""

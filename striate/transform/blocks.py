@@ -10,7 +10,7 @@ convolution wants depends on the processor: a `Layouts` says it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Protocol
 
@@ -34,12 +34,15 @@ from striate.ops.movement import (
     Padding,
     Span,
     broadcast_to,
+    pad,
     reshape,
+    slice_axes,
     sum_axes,
     transpose,
 )
 from striate.ops.pool import ARGMAX_POOL, pool_of
 from striate.ops.window import Window
+from striate.transform.channel_blocks import block, fill_blocks, unblock
 from striate.transform.views import StridedView, is_dense, view_through, whole
 
 
@@ -58,21 +61,14 @@ class Layouts(Protocol):
         """Blocks of x and g for which there is a kernel; `spec` is the forward one."""
         ...
 
-
-# ---- between plain and blocked -------------------------------------------------------------
-
-
-def block(x: Node, b: int) -> Node:
-    """[N, C, *I] -> [N, C/b, *I, b]"""
-    n, c, *rest = x.shape
-    split = reshape(x, (n, c // b, b, *rest))
-    return transpose(split, (0, 1, *range(3, split.ndim), 2))
+    def filled(self, spec: ConvSpec, dtype: DType) -> int | None:
+        """The block that a depthwise convolution or its weight gradient wants, where it does not
+        divide the channels and the last block is to be filled with zeros; None: as they are.
+        """
+        ...
 
 
-def unblock(x: Node) -> Node:
-    """[N, C/b, *I, b] -> [N, C, *I]"""
-    n, c, *rest, b = x.shape
-    return reshape(transpose(x, (0, 1, x.ndim - 1, *range(2, x.ndim - 1))), (n, c * b, *rest))
+# ---- ops on blocks, and their references ----------------------------------------------------
 
 
 def _block_value(x: Value, b: int) -> Value:
@@ -83,9 +79,6 @@ def _block_value(x: Value, b: int) -> Value:
 def _unblock_value(x: Value) -> Value:
     n, c, *rest, b = x.shape
     return np.moveaxis(x, -1, 2).reshape(n, c * b, *rest)
-
-
-# ---- ops on blocks -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +312,26 @@ def _conv(p: _Pass, n: Node) -> bool:
     return _single_channels(p, n, x, w) or _weight_gradient(p, n, x, w) or _dense(p, n, x, w)
 
 
+def _filled(p: _Pass, v: Node, b: int) -> Node:
+    """[N, G, 1, *I] -> [N, ceil(G/b), *I, b]"""
+    return fill_blocks(reshape(p.as_plain(v), (*v.shape[:2], *v.shape[3:])), b)
+
+
+def _first(y: Node, axis: int, n: int) -> Node:
+    """The first n elements of an axis."""
+    return slice_axes(y, [slice(n) if a == axis else slice(None) for a in range(y.ndim)])
+
+
 def _dense(p: _Pass, n: Node, x: Node, w: Node) -> bool:
     spec: ConvSpec = n.attrs
+    b = p.layouts.filled(spec, n.type.dtype)
+    if b is not None:
+        groups = -(-spec.groups // b) * b
+        more = [(0, groups - spec.groups), *[(0, 0)] * (w.ndim - 1)]
+        attrs = BlockedConv(replace(spec, groups=groups), b, b)
+        y = apply(BLOCKED_CONV, (_filled(p, x, b), pad(p.as_plain(w), more)), attrs)
+        p.plain[n] = reshape(_first(unblock(y), 1, spec.groups), n.shape)
+        return True
     blocks = p.layouts.conv(spec, n.type.dtype)
     if blocks is None:
         return False
@@ -364,13 +375,25 @@ def _weight_gradient(p: _Pass, n: Node, x: Node, w: Node) -> bool:
     taps, outs = (prod(s[3:]) for s in (n.attrs.rhs_shape, n.attrs.out_shape))
     if taps <= outs and (n.attrs.windows or not (p._stored_dense(lhs) and p._stored_dense(rhs))):
         return False
+    for v in (lhs, rhs):
+        if v not in p.plain and v not in p.blocked:
+            p.plain[v] = apply(v.op, tuple(p.as_plain(y) for y in v.inputs), v.attrs)
+    filled = p.layouts.filled(forward, n.type.dtype)
+    if filled is not None:
+        more = replace(forward, groups=-(-forward.groups // filled) * filled)
+        if p.layouts.weight_gradient(more, n.type.dtype) != (filled, filled):
+            return False
+        attrs = BlockedConv(more, filled, filled)
+        operands = tuple(_filled(p, v, filled) for v in (lhs, rhs))
+        dw = apply(BLOCKED_WEIGHT_GRADIENT, operands, attrs)
+        dw = _first(dw, 0, forward.groups)
+        p.plain[n] = transpose(dw, (2, 0, 1, *range(3, dw.ndim)))
+        return True
     blocks = p.layouts.weight_gradient(forward, n.type.dtype)
     if blocks is None:
         return False
     parts = []
     for v, b in ((lhs, blocks[0]), (rhs, blocks[1])):
-        if v not in p.plain and v not in p.blocked:
-            p.plain[v] = apply(v.op, tuple(p.as_plain(y) for y in v.inputs), v.attrs)
         size, g, c, *rest = v.shape
         parts.append(p.as_blocked(v, (size, g * c, *rest), b))
     dw = apply(BLOCKED_WEIGHT_GRADIENT, tuple(parts), BlockedConv(forward, *blocks))

@@ -68,6 +68,13 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: layers(nn.Conv3d(4, 8, 3, padding=1), nn.InstanceNorm3d(8), nn.MaxPool3d(2)),
         (1, 4, 5, 6, 8),
     ),
+    "depthwise, of a number of channels that no block divides": (
+        lambda: layers(
+            nn.Conv3d(3, 54, 1), nn.Conv3d(54, 54, 3, padding=1, stride=(1, 2, 2), groups=54),
+            nn.ReLU(), nn.Conv3d(54, 54, (2, 1, 1), groups=54), nn.Conv3d(54, 5, 1),
+        ),
+        (2, 3, 3, 5, 6),
+    ),
     "channels last between convolutions": (
         lambda: layers(
             nn.Conv2d(3, 16, 3, padding=1), Last(nn.LayerNorm(16), nn.Linear(16, 32), nn.GELU()),
@@ -128,6 +135,24 @@ def test_convolutions_meet_without_conversions() -> None:
     assert ops.count(BLOCKED_WEIGHT_GRADIENT) == 3
     moved = [n for n in blocked.nodes() if n.op is TRANSPOSE and n.ndim == 5 and n.type.size > 5000]
     assert not moved, moved
+
+
+@pytest.mark.parametrize(
+    ("channels", "size"),
+    [(54, 16), (108, 16), (60, 16), (64, 16), (24, 8), (20, 4), (3, 1), (17, 1)],
+)
+def test_blocks_are_filled_where_it_pays(channels: int, size: int) -> None:
+    """54 channels are 4 vectors of 16; 24 are 3 of 8; 3 or 17 would be mostly zeros."""
+    x, w = (parameter(st.ones(s).type) for s in ((2, channels, 9, 9), (channels, 1, 3, 3)))
+
+    def loss(x: st.Array, w: st.Array) -> st.Array:
+        return (st.conv(x, w, groups=channels, padding=1) ** 2).sum()
+
+    gradients = st.grad(loss, argnums=(0, 1))(st.Array(x), st.Array(w))
+    graph = simplify(Graph((x, w), tuple(g.node for g in gradients)))
+    blocked = block_channels(graph, TargetLayouts(named_target("x86-64-v4")))
+    on_blocks = [n for n in blocked.nodes() if n.op in (BLOCKED_CONV, BLOCKED_WEIGHT_GRADIENT)]
+    assert [n.attrs.x_block for n in on_blocks] == [size] * 3
 
 
 def test_what_stands_between_layouts_is_computed_where_it_is_read() -> None:
