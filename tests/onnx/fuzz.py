@@ -318,7 +318,7 @@ class Result:
 
 
 def fuzz(n: int, seed: int) -> list[Result]:
-    """Damage the models `n` times in all; what became of them.
+    """Damage the models at least `n` times in all; what became of them.
 
     Raises:
         AssertionError: one took too long, or too much memory to be read.
@@ -331,7 +331,7 @@ def fuzz(n: int, seed: int) -> list[Result]:
             assert attempt(data, inputs) == "ran"
             rng = np.random.default_rng(seed + k)
             proto = parsed(data)
-            half = n // len(given) // 2
+            half = -(-n // (2 * len(given)))
             bad = chain(
                 mutations(data, half, seed + k), (tampered(proto, rng) for _ in range(half))
             )
