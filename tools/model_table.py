@@ -1,10 +1,11 @@
-"""Prints docs/models.md's table: sizes of the networks, and how long a first call takes.
+"""Prints docs/models.md's tables: sizes of the networks, and how long a first call takes.
 
-    python tools/model_table.py [NAME ...]
+    python tools/model_table.py [--sizes] [NAME ...]
 
-Each first call runs in a process of its own, at batch 1, with an empty cache of machine code and
-then with what the first left there. They are seconds of a processor, which say the same on a busy
-machine: cold of the process and the compilers that it starts, warm from the call to the numbers.
+`--sizes` leaves the times out. Each first call runs in a process of its own, at batch 1, with an
+empty cache of machine code and then with what the first left there. They are seconds of a
+processor, which say the same on a busy machine: cold of the process and the compilers that it
+starts, warm from the call to the numbers.
 """
 
 from __future__ import annotations
@@ -58,27 +59,33 @@ def first_call(name: str, shape: tuple[int, ...], cache: str) -> tuple[float, fl
     return whole, float(done.stdout)
 
 
-def row(name: str) -> str:
-    """A row of the table."""
+def size_of(name: str) -> str:
+    """Cells of a row: parameters, input, multiply-adds."""
     shape = INPUTS.get(name, (3, 224, 224))
     with nn.init.skip():
         net = MODELS[name]().eval()
     table = st.tools.summary(net, (1, *shape))
+    size = "x".join(map(str, shape[1:]))
+    return f"| `{name}` | {table.parameters / 1e6:.2f} | {size} | {table.macs / 1e9:.2f} |"
+
+
+def row(name: str) -> str:
+    """A row of the table with times."""
+    shape = INPUTS.get(name, (3, 224, 224))
     with tempfile.TemporaryDirectory() as cache:
         (cold, _), (_, warm) = (first_call(name, shape, cache) for _ in range(2))
-    size = "x".join(map(str, shape[1:]))
-    return (
-        f"| `{name}` | {table.parameters / 1e6:.2f} | {size} | {table.macs / 1e9:.2f} "
-        f"| {cold:.1f} | {warm:.2f} |"
-    )
+    return f"{size_of(name)} {cold:.1f} | {warm:.2f} |"
 
 
 def main() -> None:
-    """Print it."""
-    print("| network | million parameters | input | billion multiply-adds | cold, s | warm, s |")
-    print("|---|---|---|---|---|---|")
-    for name in sys.argv[1:] or MODELS:
-        print(row(name), flush=True)
+    """Print one of them."""
+    only_sizes = "--sizes" in sys.argv
+    names = [name for name in sys.argv[1:] if name != "--sizes"]
+    times = "" if only_sizes else " cold, s | warm, s |"
+    print(f"| network | million parameters | input | billion multiply-adds |{times}")
+    print("|---" * (4 if only_sizes else 6) + "|")
+    for name in names or MODELS:
+        print((size_of if only_sizes else row)(name), flush=True)
 
 
 if __name__ == "__main__":

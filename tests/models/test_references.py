@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,3 +62,12 @@ def test_outputs(name: str) -> None:
             # eight values or more may enlarge an error a hundredfold in all.
             bound = 100 * 200 * np.sqrt(25_000) * np.finfo(np.float64).eps * np.abs(want).max()
             np.testing.assert_allclose(logits, want, rtol=0, atol=bound)
+
+
+def test_every_network_is_in_the_documentation_with_its_parameters() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    table = text.partition("## Sizes\n")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", table, re.MULTILINE))
+    assert rows.keys() == MODELS.keys()
+    for name, entry in NETWORKS.items():
+        assert rows[name] == f"{entry['parameters'] / 1e6:.2f}", name
