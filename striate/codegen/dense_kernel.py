@@ -350,6 +350,16 @@ class Dense:
         if k.y_block and k.granule <= 2:
             self.store_apart(sums, q, y, g, p)
             return
+        if k.epilogue and k.epilogue.is_long and len(sums) > 1:
+            stack = self.on_stack(sums)
+
+            def pixel(m: Value) -> None:
+                row = e.at(stack, e.mul(m, k.nr), self.wide)
+                ones = [e.load(e.at(row, j, self.wide), self.wide) for j in range(k.nr)]
+                self.store([ones], e.add(q, m), y, g, p)
+
+            e.each(0, len(sums), pixel)
+            return
         run = n.pointer("y_run")
         places = [e.add(y, e.load(e.at(run, e.add(q, m), I64), I64)) for m in range(len(sums))]
         first = e.mul(p, self.width)
@@ -377,14 +387,20 @@ class Dense:
                     with e.when(e.b.icmp_signed(">", left, e.index(0))):
                         pixels(None)
 
-    def store_apart(self, sums: list[list[Value]], q: Value, y: Value, g: Value, p: Value) -> None:
-        """The same where neither pixels nor channels are neighbours: loops, by way of the stack."""
-        e, k, n = self.e, self.k, self.n
+    def on_stack(self, sums: list[list[Value]]) -> Value:
+        """The address of sums [m][NR] that loops can walk over."""
+        e, k = self.e, self.k
         if self.stack is None:
             with e.b.goto_entry_block():
                 self.stack = e.b.alloca(self.wide, k.mr * k.nr)
         for i, value in enumerate(v for row in sums for v in row):
             e.store(value, e.at(self.stack, i, self.wide))
+        return self.stack
+
+    def store_apart(self, sums: list[list[Value]], q: Value, y: Value, g: Value, p: Value) -> None:
+        """The same where neither pixels nor channels are neighbours: loops, by way of the stack."""
+        e, k, n = self.e, self.k, self.n
+        stack = self.on_stack(sums)
         features = n.number("features")
         first = e.mul(p, self.width)
         count = e.smaller(e.b.sub(features, first), self.width)
@@ -397,7 +413,7 @@ class Dense:
                 whole = e.add(e.mul(g, features), at)
                 ops = self.operands
                 fixed = ops.at_channel(whole, k.granule, None) if ops else []
-                from_ = e.at(self.stack, e.add(e.mul(m, self.width), c), self.scalar)
+                from_ = e.at(stack, e.add(e.mul(m, self.width), c), self.scalar)
                 value = e.load(from_, vector(self.scalar, k.granule))
                 self.write(value, e.add(place, self.channel_offset(at)), fixed, None)
 

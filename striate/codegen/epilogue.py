@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from striate.codegen.emitter import Emitter, Index, Value, lanes_of, storage, vector
 from striate.codegen.expression import Expression
 from striate.dtype import DType
+from striate.transform.fuse import COSTS, SIMPLE
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Epilogue:
     def result(self) -> DType:
         """The dtype of y."""
         return self.expression.dtype(self.expression.results[0])
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has several polynomials: too much code to repeat for each vector of a tile."""
+        few = {*SIMPLE, *COSTS, "literal"}
+        return sum(i.op not in few for i in self.expression.body) > 1
 
 
 def load_lanes(e: Emitter, p: Value, dtype: DType, lanes: int, mask: Value | None = None) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -214,6 +215,30 @@ def test_epilogue(blocks: tuple[int, int], stored: DType) -> None:
     wanted = np.maximum(acc * scale + bias.reshape(1, 2, 24, 1, 1) + residual, 0)
     assert y.shape == wanted.shape and (y > 0).any() and (y == 0).any()
     assert np.array_equal(y, wanted.astype(stored.numpy).astype(np.float64))
+
+
+@pytest.mark.parametrize("blocks", [(16, 16), (8, 8), (1, 1), (16, 48)])
+def test_an_epilogue_that_is_long(blocks: tuple[int, int]) -> None:
+    """erf(acc + bias) + exp(-residual^2): a loop over the pixels of a tile."""
+    case = Case(ConvSpec(2, 1, 16, 48, square(9, 3)), *blocks)
+    rng = np.random.default_rng(6)
+    bias = rng.standard_normal(48).astype(np.float32)
+    residual = rng.standard_normal(case.spec.out_shape).astype(np.float32)
+    f = float32
+    body = [
+        Instruction("add", f, (0, 1)),
+        Instruction("erf", f, (3,)),
+        Instruction("multiply", f, (2, 2)),
+        Instruction("negative", f, (5,)),
+        Instruction("exp", f, (6,)),
+        Instruction("add", f, (4, 7)),
+    ]
+    epilogue = Epilogue(Expression((f,) * 3, tuple(body), (8,)), ("channel", "tensor"), (f, f))
+    assert epilogue.is_long
+    y = case.run(epilogue, [bias, np.ascontiguousarray(blocked(residual, blocks[1]))], f)
+    acc = case.run().astype(np.float32) + bias.reshape(1, 1, 48, 1, 1)
+    wanted = np.vectorize(math.erf)(acc) + np.exp(-(residual.astype(np.float64) ** 2))
+    assert np.abs(y - wanted).max() <= 8 * 2.0**-24 * 2  # sums of two values up to 1
 
 
 @pytest.mark.parametrize("blocks", [(8, 8), (1, 1)])
