@@ -26,7 +26,7 @@ from striate.errors import DTypeError, ShapeError
 from striate.ir.graph import CONSTANT, Node, Value, constant, parameter
 from striate.ir.types import TensorType
 from striate.ops import elementwise, functions, matmul, movement, reduce
-from striate.ops.operand import Operand, as_node, as_value
+from striate.ops.operand import Operand, as_node, as_value, sharing_numbers
 from striate.runtime.plan import evaluate
 
 P = ParamSpec("P")
@@ -66,7 +66,8 @@ def tracing() -> Iterator[Trace]:
     trace = Trace()
     token = _trace.set(trace)
     try:
-        yield trace
+        with sharing_numbers():
+            yield trace
     finally:
         _trace.reset(token)
 

@@ -21,7 +21,7 @@ from striate.ir.arguments import as_integer, integer, integers, pair
 from striate.ir.graph import Cotangents, Node, Op, Value, apply, constant
 from striate.ir.types import TensorType, normalize_axes, normalize_axis
 from striate.memory import aligned_full
-from striate.ops.operand import Operand, as_node, as_number
+from striate.ops.operand import Operand, as_node, as_number, number_node
 
 
 def _linear_jvp(op: Callable[[], Op]) -> Callable[..., Node | None]:
@@ -34,7 +34,7 @@ def _linear_jvp(op: Callable[[], Op]) -> Callable[..., Node | None]:
 
 def zeros(type: TensorType) -> Node:
     """A node of zeros; no memory is filled."""
-    return broadcast_to(constant(np.zeros((), type.dtype.numpy)), type.shape)
+    return broadcast_to(number_node(0, type.dtype), type.shape)
 
 
 # ---- reshape -------------------------------------------------------------------------------

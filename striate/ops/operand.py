@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,24 +57,57 @@ def as_value(data: object, dtype: DType | None = None) -> Value:
         ) from error
 
 
+def number_dtype(number: Number) -> DType:
+    """The dtype of a Python number by itself."""
+    return bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
+
+
+_numbers: ContextVar[dict[tuple[DType, str], Node] | None] = ContextVar(
+    "striate_numbers", default=None
+)
+
+
+@contextmanager
+def sharing_numbers() -> Iterator[None]:
+    """A block in which equal numbers of one dtype are one constant: the graph of a traced function
+    is smaller by thousands of nodes. Outside, each is its own, so that the structure of what is
+    computed at once does not depend on which numbers happen to be equal.
+    """
+    token = _numbers.set({})
+    try:
+        yield
+    finally:
+        _numbers.reset(token)
+
+
+def number_node(number: Number, dtype: DType) -> Node:
+    """A constant without axes.
+
+    Raises:
+        DTypeError: the number does not fit in the dtype.
+    """
+    shared = _numbers.get()
+    key = (dtype, repr(number))  # which tells -0.0 from 0.0
+    found = None if shared is None else shared.get(key)
+    if found is None:
+        try:
+            found = constant(np.asarray(number, dtype=dtype.numpy))
+        except OverflowError:
+            raise DTypeError(
+                f"{number} does not fit in {dtype.name}; cast the array first"
+            ) from None
+        if shared is not None:
+            shared[key] = found
+    return found
+
+
 def as_node(x: Operand, like: DType | None = None) -> Node:
     """The node of an operand; a Python number takes the dtype that it has beside `like`."""
     if isinstance(x, Node):
         return x
     number = as_number(x)
     if number is not None:
-        if like is not None:
-            dtype = weak(number, like)
-        else:
-            dtype = (
-                bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float32
-            )
-        try:
-            return constant(np.asarray(number, dtype=dtype.numpy))
-        except OverflowError:
-            raise DTypeError(
-                f"{number} does not fit in {dtype.name}; cast the array first"
-            ) from None
+        return number_node(number, number_dtype(number) if like is None else weak(number, like))
     node = getattr(x, "node", None)
     if isinstance(node, Node):
         return node
