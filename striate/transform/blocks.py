@@ -293,7 +293,10 @@ Rule = Callable[[_Pass, Node], bool]
 
 
 def _elementwise(p: _Pass, n: Node) -> bool:
-    found = p._any_blocked(n)
+    found = p._any_blocked(n) or next(
+        (p.blocked[x] for x in n.inputs if x in p.blocked and p.blocked[x].stands_for(n.shape)),
+        None,  # as the sum of two convolutions' gradients [N, G, C, *I]
+    )
     if found is None:
         return False
     inputs = tuple(p.as_blocked(x, found.shape, found.b) for x in n.inputs)

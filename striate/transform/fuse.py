@@ -147,7 +147,7 @@ class Fusion:
             if len(into) > 1 and (len(large[n]) > 1 or cost[n] > CHEAP):
                 self.kept.add(n)
             roots[n] = into
-        self.roots = roots
+        self.roots = roots  # where an inlined node is computed
 
     # ---- groups ------------------------------------------------------------------------
 
@@ -204,7 +204,21 @@ class Fusion:
                 group.outputs.append(n)
                 group.cost += self.cost[n]
                 group.reads |= reads - {*group.outputs}
+        self._drop_private(found)
         return self._with_convolutions(found)
+
+    def _drop_private(self, found: list[Group]) -> None:
+        """What only the kernel that computes it reads is not written."""
+        read = {x for g in found for x in g.reads}
+        for group in found:
+            for n in [x for x in group.outputs if x.op.elementwise and x not in self.copied]:
+                if n in read or n in self._outputs or len(group.outputs) == 1:
+                    continue
+                group.outputs.remove(n)
+                self.kept.discard(n)
+                here = {*group.outputs}
+                self.roots[n] = here
+                self.roots |= {x: here for x, into in self.roots.items() if n in into}
 
     def _with_convolutions(self, found: list[Group]) -> list[Group]:
         """The groups, with each convolution that only one of them reads made a part of it."""
