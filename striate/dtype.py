@@ -7,7 +7,7 @@ the dtype of the array that it meets (array API standard, "type promotion").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -30,6 +30,8 @@ class DType:
         kind: `b` bool, `i` signed, `u` unsigned, `f` floating.
         bits: width in bits.
         numpy: the NumPy dtype that stores it.
+        itemsize: bytes per element.
+        is_floating: True for bfloat16, float32 and float64.
     """
 
     name: str
@@ -37,16 +39,12 @@ class DType:
     kind: Kind
     bits: int
     numpy: np.dtype[np.generic]
+    itemsize: int = field(init=False)
+    is_floating: bool = field(init=False)
 
-    @property
-    def itemsize(self) -> int:
-        """Bytes per element."""
-        return max(1, self.bits // 8)
-
-    @property
-    def is_floating(self) -> bool:
-        """True for bfloat16, float32 and float64."""
-        return self.kind == "f"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "itemsize", max(1, self.bits // 8))
+        object.__setattr__(self, "is_floating", self.kind == "f")
 
     @property
     def is_integer(self) -> bool:

@@ -17,6 +17,7 @@ from striate.codegen.pointwise import Instruction
 from striate.codegen.reduce_loops import Sum
 from striate.codegen.transposed_map import TransposedMap, chunks, transposed_axes
 from striate.dtype import DType, compute_dtype
+from striate.transform.views import dense_strides
 
 UNIT_ELEMENTS = 8192  # elements of a unit of work: enough to pay for its start
 SMALL = 4096  # fewer elements than this are left to one thread
@@ -37,15 +38,6 @@ class _Axis:
     size: int
     strides: list[int]  # one per operand
     summed: bool = False
-
-
-def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Row-major strides, in elements."""
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(strides))
 
 
 def _axes(shape: Sequence[int], views: Sequence[View], summed: Sequence[int] = ()) -> list[_Axis]:

@@ -93,7 +93,7 @@ def pack_weights(
         per_axis = [
             [k * s for k in taps] for taps, s in zip(plan.part.taps, w.strides[3:], strict=True)
         ]
-        offsets = [sum(t) for t in product(*per_axis)]
+        offsets = tuple([sum(t) for t in product(*per_axis)])
         rows = rows_of(channels, x_block, offsets, w.strides[2], w.strides[1], plan.lanes)
         panels = spec.groups * panels_of(spec, plan.nr, plan.lanes)
         nbytes = panels * rows.chunks * rows.count * plan.nr * plan.lanes * itemsize

@@ -6,9 +6,8 @@ No choice changes a result: every output is summed by channel blocks, then taps,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from math import gcd, prod
 
 from striate.codegen.dense_geometry import Axis, Part, Planes, by_tap, count_parts, planes, split
@@ -97,19 +96,22 @@ class Plan:
         return prod(len(p.offsets) for p in self.planes) * prod(self.extents) | 1
 
 
-def register_tiles(target: Target) -> Iterator[tuple[int, int, float]]:
+@cache
+def register_tiles(target: Target) -> tuple[tuple[int, int, float], ...]:
     """(MR, NR, cycles per channel) of the tiles that fit the registers.
 
     Two FMAs, not quite two loads a cycle; a tile needs MR*NR sums, NR weights, and one pixel in all
     lanes (without FMA a product, too). Every channel streams NR vectors of weights.
     """
     spare = 1 if target.name != "x86-64-v2" else 2
+    found = []
     for nr in range(1, 7):
         for mr in range(1, 29):
             if mr * nr + nr + spare <= target.registers - (target.registers == 32):
                 loads, stream = mr + nr, nr * target.vector_bytes
                 cycles = max(mr * nr / 2, 0.55 * loads, LATENCY)
-                yield mr, nr, cycles + loads / 32 + stream / STREAM
+                found.append((mr, nr, cycles + loads / 32 + stream / STREAM))
+    return tuple(found)
 
 
 def _fits(axes: tuple[Axis, ...], channels: Channels, x_block: int, widened: bool) -> bool:
@@ -212,14 +214,16 @@ def plan_part(target: Target, part: Part, spec: ConvSpec, dtype: DType, x_block:
         packed = 0 if direct else volume * prod(tiles) * max(1, blocks)
         spill = 1.0 + 0.3 * (volume * depth > budget) + 0.7 * (volume * depth > 2 * budget)
         pack = packed * (COPY if channels.size > 1 else 1.0)
+        shares = spec.groups * prod(tiles[min(1, run) :])
+        packing = pack * spec.groups * TEAM * _uneven(shares) / min(shares, TEAM)
+        work_of = cache(partial(_work, axes, run, tiles))
         for mr, nr, cycles in register_tiles(target):
             if mr > shortest or nr > vectors:
                 continue
-            calls = _work(axes, run, tiles, mr) * -(-vectors // nr) * spec.groups
-            shares = spec.groups * prod(tiles[min(1, run) :])
+            calls = work_of(mr) * -(-vectors // nr) * spec.groups
             uneven = _uneven(shares * -(-vectors // nr))
             cost = uneven * calls * (entries * cycles + mr * nr + 30)
-            cost = spill * (cost + pack * spec.groups * TEAM * _uneven(shares) / min(shares, TEAM))
+            cost = spill * (cost + packing)
             if best is None or cost < best[0]:
                 best = cost, Plan(part, mr, nr, lanes, run, tuple(tiles), layout, direct)
     assert best is not None

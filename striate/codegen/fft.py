@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import product
 from math import prod
 
-from striate.codegen.boxes import Operand, copy_step, dense_strides
+from striate.codegen.boxes import Operand, copy_step
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.fft_algebra import packed, radices, rows, stages, tables
 from striate.codegen.fft_kernel import FftConv, FftWeights
@@ -22,6 +22,7 @@ from striate.codegen.words import arranged
 from striate.dtype import DType, float32, float64
 from striate.ops.conv import ConvSpec
 from striate.target import Target
+from striate.transform.views import dense_strides
 
 LONGEST = 1 << 18  # inputs of a window
 SHORTEST = 8

@@ -19,13 +19,14 @@ from functools import reduce
 from math import isqrt, prod
 from typing import Literal
 
-from striate.codegen.boxes import Operand, address, copy_step, dense_strides, fill_step
+from striate.codegen.boxes import Operand, address, copy_step, fill_step
 from striate.codegen.emitter import I64, Emitter, Value, element, storage, vector
 from striate.codegen.kernel import Buffer, Step, Table, View, Word
 from striate.codegen.phases import Dense, Line, pieces, unravel
 from striate.dtype import DType, bfloat16
 from striate.ops.conv import ConvSpec
 from striate.target import Target
+from striate.transform.views import dense_strides
 
 LONG = 1 << 12  # terms of a float sum above which it is made of partial sums
 AXES = 19  # the first word of the axes

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
-from striate.codegen.boxes import Operand, address, copy_step, dense_strides, fill_step, sum_step
+from striate.codegen.boxes import Operand, address, copy_step, fill_step, sum_step
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.expression import Expression
 from striate.codegen.kernel import STREAM, Buffer, Step, View, Word
@@ -18,6 +18,7 @@ from striate.dtype import DType, bfloat16, compute_dtype
 from striate.ops.conv import ConvSpec
 from striate.ops.window import Window
 from striate.target import Target
+from striate.transform.views import dense_strides
 
 FEW = 8  # channels of a group, up to which they are lanes
 UNROLLED = 11  # taps of the last axis

@@ -13,8 +13,8 @@ One flag per piece records whether a weight is not finite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from striate.codegen.dense_plan import Channels
@@ -61,10 +61,11 @@ class Rows:
         return None in self.sources
 
 
+@lru_cache(maxsize=256)
 def rows_of(
     channels: Channels,
     x_block: int,
-    taps: Sequence[int],
+    taps: tuple[int, ...],
     channel_step: int,
     feature_step: int,
     lanes: int,

@@ -36,7 +36,7 @@ def _packed(spec: ConvSpec, w: View, plan: Plan) -> tuple[Buffer, list[Step]]:
     """w as panels [panel][block][tap][c][NR*V]"""
     lanes = plan.lanes
     steps = [[k * s for k in a.taps] for a, s in zip(plan.axes, w.strides[3:], strict=True)]
-    offsets = [sum(t) for t in product(*steps)]
+    offsets = tuple([sum(t) for t in product(*steps)])
     channels = Channels.of(spec.in_features, lanes)
     rows = rows_of(channels, lanes, offsets, w.strides[2], w.strides[1], lanes)
     panels = panels_of(spec, plan.nr, lanes)

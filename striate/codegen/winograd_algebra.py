@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 from math import prod, sqrt
 from typing import Any
@@ -25,7 +25,7 @@ Matrix = tuple[tuple[Fraction, ...], ...]
 MAGNITUDES = tuple(Fraction(*p) for p in ((1, 1), (2, 1), (1, 2), (3, 2), (2, 3)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Algorithm:
     """F(m, r) with the points infinity, points[0], points[1], ...
 
@@ -85,26 +85,26 @@ class Algorithm:
         m, points = self.outputs - short, self.points[: len(self.points) - short]
         return tuple((Fraction(i == m - 1), *(p**i for p in points)) for i in range(m))
 
-    @property
+    @cached_property
     def amplification(self) -> float:
         """The root mean square of rounding errors in y over that of one rounding, for random x and
         w: how much more is lost than in the definition.
         """
-        return 1.0 if self.plain else _amplification(self)
+        if self.plain:
+            return 1.0
+        points: Any = tuple(map(float, self.points))  # rational numbers take several times as long
+        near = replace(self, points=points)
+        squares = [
+            _square(g) * _square(b) for g, b in zip(near.weights(), near.inputs(), strict=True)
+        ]
+        rows = (
+            sum(float(a) ** 2 * s for a, s in zip(row, squares, strict=True))
+            for row in near.results()
+        )
+        return sqrt(max(rows))
 
 
 _ZERO = (Fraction(0),)
-
-
-@lru_cache(maxsize=1024)
-def _amplification(of: Algorithm) -> float:
-    points: Any = tuple(map(float, of.points))  # in rational numbers it takes several times as long
-    of = replace(of, points=points)
-    squares = [_square(g) * _square(b) for g, b in zip(of.weights(), of.inputs(), strict=True)]
-    rows = (
-        sum(float(a) ** 2 * s for a, s in zip(row, squares, strict=True)) for row in of.results()
-    )
-    return sqrt(max(rows))
 
 
 def _identity(n: int) -> Matrix:

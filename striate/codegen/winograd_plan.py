@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from itertools import product
 from math import prod
 
@@ -309,11 +309,12 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
         if block > 512 or (v > 4 * target.l2 and block > 16):
             continue
         blocks = prod(parts)
+        groups_of = cache(partial(register_groups, tiles, images, parts[1:]))
         for mr, nr, cycles in register_tiles(target):
             if mr > block or nr > vectors or (mr * nr < 6 and mr < block):
                 continue
             panels = -(-vectors // nr)
-            tile_groups = register_groups(tiles, images, parts[1:], mr)
+            tile_groups = groups_of(mr)
             channel = max(cycles, FEW_SUMS)
             per_panel = tile_groups * (spec.in_features * channel + 1.5 * mr * nr + 20)
             per_panel += block * nr * y

@@ -52,9 +52,15 @@ def integers(op: str, name: str, values: object, least: int | None = None) -> tu
         ShapeError: one is less than `least`.
         RangeError: one is beyond 64-bit signed integers.
     """
+    if type(values) is tuple and least is None and all(map(_plain, values)):  # nearly always
+        return values
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise DTypeError(f"{op}: {name} must be integers, got {values!r}")
     return tuple(integer(op, name, v, least) for v in values)
+
+
+def _plain(value: object) -> bool:
+    return type(value) is int and -LIMIT <= value <= LIMIT
 
 
 def pair(op: str, name: str, value: object) -> tuple[int, int]:

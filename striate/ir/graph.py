@@ -9,8 +9,7 @@ that is known, held in `Node.data`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -93,14 +92,19 @@ class Node:
 _origin: ContextVar[Any] = ContextVar("striate_origin", default=None)
 
 
-@contextmanager
-def made_for(origin: Any) -> Iterator[None]:
+class made_for:  # a generator would take three times as long, for each node
     """A block in which new nodes have this origin."""
-    token = _origin.set(origin)
-    try:
-        yield
-    finally:
-        _origin.reset(token)
+
+    __slots__ = ("_origin", "_token")
+
+    def __init__(self, origin: Any) -> None:
+        self._origin = origin
+
+    def __enter__(self) -> None:
+        self._token = _origin.set(self._origin)
+
+    def __exit__(self, *_: object) -> None:
+        _origin.reset(self._token)
 
 
 def _leaf_infer(*_: Any) -> TensorType:
@@ -122,8 +126,23 @@ def apply(op: Op, inputs: tuple[Node, ...], attrs: Any = None) -> Node:
     key = (op, attrs, *map(id, inputs))  # the node keeps its inputs alive, so the ids stay theirs
     found = _interned.get(key)
     if found is None:
-        node = Node(op, inputs, attrs, op.infer(attrs, *(x.type for x in inputs)))
+        node = Node(op, inputs, attrs, op.infer(attrs, *[x.type for x in inputs]))
         found = _interned.setdefault(key, node)
+    return found
+
+
+def remade(node: Node, inputs: tuple[Node, ...], origin: Any = None) -> Node:
+    """The node on other inputs of the same types, so that its type needs no inference; its origin
+    stays if no other is given.
+    """
+    if inputs == node.inputs:
+        return node
+    key = (node.op, node.attrs, *map(id, inputs))
+    found = _interned.get(key)
+    if found is None:
+        new = Node(node.op, inputs, node.attrs, node.type)
+        new.origin = node.origin if origin is None else origin
+        found = _interned.setdefault(key, new)
     return found
 
 
@@ -148,18 +167,21 @@ def topological(outputs: Iterable[Node], stop: Callable[[Node], bool] | None = N
     for root in outputs:
         if root in seen:
             continue
-        stack: list[tuple[Node, int]] = [(root, 0)]
         seen.add(root)
-        while stack:
-            node, i = stack.pop()
-            inputs = () if stop is not None and stop(node) else node.inputs
-            if i < len(inputs):
-                stack.append((node, i + 1))
-                if inputs[i] not in seen:
-                    seen.add(inputs[i])
-                    stack.append((inputs[i], 0))
+        path = [root]  # each node is an input of the one before, `left` is what is to be visited
+        left = [iter(() if stop is not None and stop(root) else root.inputs)]
+        while path:
+            for x in left[-1]:
+                if x not in seen:
+                    seen.add(x)
+                    if x.inputs and not (stop is not None and stop(x)):
+                        path.append(x)
+                        left.append(iter(x.inputs))
+                        break
+                    order.append(x)
             else:
-                order.append(node)
+                order.append(path.pop())
+                left.pop()
     return order
 
 

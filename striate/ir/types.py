@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from striate.dtype import DType
 from striate.errors import RangeError, ShapeError
@@ -12,7 +11,7 @@ from striate.errors import RangeError, ShapeError
 MAX_BYTES = 2**63 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorType:
     """Shape and dtype.
 
@@ -27,10 +26,12 @@ class TensorType:
 
     shape: tuple[int, ...]
     dtype: DType
+    size: int = field(init=False, repr=False, compare=False)  # elements
 
     def __post_init__(self) -> None:
-        if any(n < 0 for n in self.shape):
+        if self.shape and min(self.shape) < 0:
             raise ShapeError(f"shape: sizes must be >= 0, got {self.shape}")
+        object.__setattr__(self, "size", math.prod(self.shape))
         if self.nbytes > MAX_BYTES:
             raise RangeError(
                 f"shape: {self} needs {self.nbytes} bytes; the limit is {MAX_BYTES} (2**63 - 1)"
@@ -40,11 +41,6 @@ class TensorType:
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
-
-    @cached_property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:

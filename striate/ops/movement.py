@@ -18,7 +18,7 @@ import numpy as np
 from striate.dtype import DType, bfloat16, int64
 from striate.errors import DTypeError, ShapeError
 from striate.ir.arguments import as_integer, integer, integers, pair
-from striate.ir.graph import Cotangents, Node, Op, Value, apply, constant
+from striate.ir.graph import Cotangents, Node, Op, Value, apply
 from striate.ir.types import TensorType, normalize_axes, normalize_axis
 from striate.memory import aligned_full
 from striate.ops.operand import Operand, as_node, as_number, number_node
@@ -197,7 +197,9 @@ SUM: Op = Op("sum", _sum_infer, _sum_reference, _sum_vjp, _linear_jvp(lambda: SU
 
 def sum_axes(x: Node, axes: tuple[int, ...]) -> Node:
     """The sum over some axes, which disappear; integers sum in int64."""
-    return apply(SUM, (x,), axes) if axes or x.type.dtype.kind not in "f" else x
+    if x.type.dtype.is_floating and all(x.shape[a] == 1 for a in axes):
+        return reshape(x, [n for a, n in enumerate(x.shape) if a not in axes])
+    return apply(SUM, (x,), axes)
 
 
 # ---- pad and slice -------------------------------------------------------------------------

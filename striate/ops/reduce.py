@@ -60,7 +60,9 @@ def mean(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Node:
     """The mean over some axes (all by default); integers as float32, nothing gives NaN."""
     x = _float(x)
     axes = normalize_axes("mean", axis, x.ndim)
-    return divide(sum(x, axes, keepdims=keepdims), float(prod(x.shape[a] for a in axes)))
+    count = prod(x.shape[a] for a in axes)
+    total = sum(x, axes, keepdims=keepdims)
+    return total if count == 1 else divide(total, float(count))
 
 
 def var(x: Operand, axis: Axes = None, *, correction: float = 0.0, keepdims: bool = False) -> Node:

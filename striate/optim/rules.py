@@ -71,7 +71,9 @@ class SGD(Optimizer):
         g = g + h["weight_decay"] * p if h["weight_decay"] else g
         if not h["momentum"]:
             return p - _cast(h["lr"], p) * g, {}
-        b = where(t == 1, g, h["momentum"] * s["momentum_buffer"] + (1 - h["dampening"]) * g)
+        kept = 1 - h["dampening"]
+        added = g if kept == 1 else kept * g
+        b = where(t == 1, g, h["momentum"] * s["momentum_buffer"] + added)
         step = g + h["momentum"] * b if h["nesterov"] else b
         return p - _cast(h["lr"], p) * step, {"momentum_buffer": b}
 

@@ -26,7 +26,7 @@ from striate.codegen.lower import PASSES, Lowering
 from striate.codegen.machine import current_target
 from striate.config import settings
 from striate.ir.graph import Graph, Value
-from striate.memory import aligned_copy, aligned_empty, allocate, located
+from striate.memory import address, aligned_copy, aligned_empty, allocate, located
 from striate.ops.index import index_error
 from striate.ops.pool import LAST_WRITER, writer_error
 from striate.runtime.arena import barriers, place
@@ -105,36 +105,42 @@ class Bound:
         count = sum(max(1, len(s.words)) for s in steps)
         self.nbytes = placement.nbytes
         self.steps = steps
+        words: list[int] = []
         self.words = aligned_empty((count,), np.dtype(np.int64))
+        base = self.words.ctypes.data
         number = {b: 1 + i for i, b in enumerate(given)}  # memory 0 is the arena
         tables: dict[tuple[int, ...], NDArray[np.int64]] = {}
         patches: list[tuple[int, int, int]] = []  # (word, number of the memory, bytes after it)
-        rows = np.zeros((len(steps), 3), np.int64)
-        at = 0
+        places = {b: address(memory) for b, memory in fixed.items()}
+        rows: list[tuple[int, int, int]] = []
         for i, step in enumerate(steps):
             flags = BARRIER * after[i] | SINGLE * step.single
-            rows[i] = code[step.kernel], self.words.ctypes.data + 8 * at, flags
+            rows.append((code[step.kernel], base + 8 * len(words), flags))
             scratch = iter(placement.scratch[i])
-            for j, word in enumerate(step.words, start=at):
+            for word in step.words or (0,):
+                value = 0
                 if isinstance(word, int):
-                    self.words[j] = word
+                    value = word
                 elif isinstance(word, Table):
                     if word.values not in tables:
                         tables[word.values] = np.array(word.values, np.int64)
-                    self.words[j] = tables[word.values].ctypes.data
+                    value = tables[word.values].ctypes.data
                 elif isinstance(word, Scratch):
-                    patches.append((j, 0, next(scratch)))
+                    patches.append((len(words), 0, next(scratch)))
                 else:
                     b, offset = (word.buffer, word.offset) if isinstance(word, At) else (word, 0)
                     if b in number:
-                        patches.append((j, number[b], offset))
-                    elif b in fixed:
-                        self.words[j] = fixed[b].ctypes.data + offset
+                        patches.append((len(words), number[b], offset))
+                    elif b in places:
+                        value = places[b] + offset
                     else:
-                        patches.append((j, 0, placement.offsets[b] + offset))
-            at += max(1, len(step.words))
+                        patches.append((len(words), 0, placement.offsets[b] + offset))
+                words.append(value)
+        self.words[:] = words
         self.patched, self.memory, self.offset = np.array(patches, np.int64).reshape(-1, 3).T.copy()
-        self.program = Program(rows, keep=(tables, fixed, self.words))
+        self.program = Program(
+            np.array(rows, np.int64).reshape(-1, 3), keep=(tables, fixed, self.words)
+        )
 
     def run(self, given: Sequence[int], runner: Runner, threads: int) -> Any:
         """Run the steps on the memory at these addresses; the caller has the lock."""

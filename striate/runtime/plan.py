@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from striate.config import settings
 from striate.errors import StriateError, TraceError
-from striate.ir.graph import PARAMETER, Graph, Node, Value, apply, made_for, parameter, topological
+from striate.ir.graph import PARAMETER, Graph, Node, Value, parameter, remade, topological
 from striate.ops.movement import ALIAS, filled
 from striate.transform.interpret import interpret
 from striate.transform.simplify import simplify
@@ -130,8 +130,7 @@ def _graph(outputs: Sequence[Node], leaves: Sequence[Node]) -> Graph:
     new: dict[Node, Node] = dict(zip(leaves, inputs, strict=True))
     for number, node in enumerate(rows(outputs)):
         if node not in new:
-            with made_for(number):
-                new[node] = apply(node.op, tuple(new[_meant(x)] for x in node.inputs), node.attrs)
+            new[node] = remade(node, tuple([new[_meant(x)] for x in node.inputs]), number)
     return Graph(inputs, tuple(new[_meant(y)] for y in outputs))
 
 

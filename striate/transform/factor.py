@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from math import prod
 
-from striate.ir.graph import Graph, Node, apply, made_for
+from striate.ir.graph import Graph, Node, apply, made_for, remade
 from striate.ops.elementwise import ADD, MULTIPLY, NEGATIVE, SUBTRACT, multiply, negative
 from striate.ops.movement import BROADCAST_TO, SUM, broadcast_to, reshape
 
@@ -93,8 +93,5 @@ def factor_sums(graph: Graph) -> Graph:
         stack.pop()
         if n not in new:
             changed = tuple(new[x] for x in inputs)
-            same = n in instead or changed == n.inputs
-            with made_for(n.origin):
-                remade = n if same else apply(n.op, changed, n.attrs)
-            new[n] = changed[0] if n in instead else remade
+            new[n] = changed[0] if n in instead else remade(n, changed)
     return Graph(graph.inputs, tuple(new[y] for y in graph.outputs))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from striate.ir.graph import Graph, Node, Op, apply, made_for
+from striate.ir.graph import Graph, Node, Op, apply, made_for, remade
 from striate.ops.movement import BROADCAST_TO, RESHAPE, TRANSPOSE
 from striate.transform.views import StridedView, view_through, whole
 
@@ -22,16 +22,18 @@ def lift_views(graph: Graph) -> Graph:
     nodes = graph.nodes()
     users = Counter(x for n in nodes for x in dict.fromkeys(n.inputs))
     users.update(graph.outputs)
+    outputs = {*graph.outputs}
     new: dict[Node, Node] = {}
     once: set[Node] = set()  # elementwise, read once
     for n in nodes:
-        inputs = tuple(new[x] for x in n.inputs)
-        with made_for(n.origin):
-            if n.op in MOVED and users[n] == 1 and n not in graph.outputs:
+        inputs = tuple([new[x] for x in n.inputs])
+        inner = users[n] == 1 and n not in outputs
+        if inner and n.op in MOVED:
+            with made_for(n.origin):
                 new[n] = _lifted(n.op, n.attrs, inputs[0], once)
-            else:
-                new[n] = n if inputs == n.inputs else apply(n.op, inputs, n.attrs)
-        if new[n].op.elementwise and users[n] == 1 and n not in graph.outputs:
+        else:
+            new[n] = remade(n, inputs)
+        if inner and new[n].op.elementwise:
             once.add(new[n])
     return Graph(graph.inputs, tuple(new[y] for y in graph.outputs))
 

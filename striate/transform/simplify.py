@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from striate.ir.graph import Graph, Node, apply, made_for
+from striate.ir.graph import Graph, Node, Op, apply, made_for, remade
 from striate.ops.elementwise import CAST, DIVIDE, MULTIPLY, NEGATIVE, SUBTRACT, WHERE
 from striate.ops.movement import ALIAS, BROADCAST_TO, FLIP, PAD, RESHAPE, SLICE, TRANSPOSE, Span
 
@@ -134,19 +134,20 @@ def choose_known(n: Node) -> Node | None:
     return None if known is None else x if known else y
 
 
-RULES: tuple[Rule, ...] = (
-    drop_alias,
-    merge_reshapes,
-    merge_broadcasts,
-    merge_transposes,
-    merge_slices,
-    cancel_flips,
-    slice_undoes_pad,
-    drop_units,
-    cancel_negatives,
-    drop_widening,
-    choose_known,
-)
+RULES: dict[Op, tuple[Rule, ...]] = {
+    ALIAS: (drop_alias,),
+    RESHAPE: (merge_reshapes,),
+    BROADCAST_TO: (merge_broadcasts,),
+    TRANSPOSE: (merge_transposes,),
+    SLICE: (merge_slices, slice_undoes_pad),
+    FLIP: (cancel_flips,),
+    MULTIPLY: (drop_units,),
+    DIVIDE: (drop_units,),
+    SUBTRACT: (drop_units,),
+    NEGATIVE: (cancel_negatives,),
+    CAST: (drop_widening,),
+    WHERE: (choose_known,),
+}
 
 
 def simplify(graph: Graph) -> Graph:
@@ -155,12 +156,13 @@ def simplify(graph: Graph) -> Graph:
     for node in graph.nodes():
         if node in new:
             continue
-        inputs = tuple(new[x] for x in node.inputs)
-        with made_for(node.origin):
-            now = node if inputs == node.inputs else apply(node.op, inputs, node.attrs)
-            found: Node | None = now
-            while found is not None:
-                now = found
-                found = next((y for rule in RULES if (y := rule(now)) is not None), None)
+        now = remade(node, tuple([new[x] for x in node.inputs]))
+        if now.op in RULES:
+            with made_for(node.origin):
+                found: Node | None = now
+                while found is not None:
+                    now = found
+                    rules = RULES.get(now.op, ())
+                    found = next((y for rule in rules if (y := rule(now)) is not None), None)
         new[node] = now
     return Graph(graph.inputs, tuple(new[y] for y in graph.outputs))

@@ -7,15 +7,15 @@ it merges or splits fit. So these ops cost nothing: whoever reads such a node re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from striate.ir.graph import Node
 from striate.ops.movement import ALIAS, BROADCAST_TO, FLIP, RESHAPE, SLICE, TRANSPOSE
 from striate.ops.reduce import STOP_GRADIENT
 
 
-@dataclass(frozen=True, slots=True)
-class StridedView:
+class StridedView(NamedTuple):
     """A node as memory of another.
 
     Attributes:
@@ -35,6 +35,11 @@ def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
     >>> dense_strides((2, 3, 4))
     (12, 4, 1)
     """
+    return _dense_strides(tuple(shape))
+
+
+@lru_cache(maxsize=4096)
+def _dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     strides, step = [], 1
     for n in reversed(shape):
         strides.append(step)
@@ -45,6 +50,8 @@ def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
 def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Whether these are the row-major strides of the shape, axes of size 1 left out."""
     wanted = dense_strides(shape)
+    if strides == wanted:
+        return True
     return 0 in shape or all(
         n == 1 or s == w for n, s, w in zip(shape, strides, wanted, strict=True)
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from striate.codegen.boxes import Operand, dense_strides, fill_step, map_step, sum_step
+from striate.codegen.boxes import Operand, fill_step, map_step, sum_step
 from striate.codegen.expression import Expression
 from striate.codegen.kernel import STREAM, Buffer, View
 from striate.codegen.loops import Map
@@ -15,6 +15,7 @@ from striate.codegen.pointwise import Instruction
 from striate.dtype import DType, as_dtype, float32, float64, int64
 from striate.memory import aligned_copy
 from striate.target import Target
+from striate.transform.views import dense_strides
 from tests.codegen.harness import aligned, run
 
 HOST = host_target()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from striate.codegen import grouped
-from striate.codegen.boxes import dense_strides
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.expression import Expression
 from striate.codegen.grouped import (
@@ -22,6 +21,7 @@ from striate.dtype import DType, bfloat16, float32, float64, int32
 from striate.ops.conv import CONV, ConvSpec
 from striate.ops.window import Window
 from striate.target import Target
+from striate.transform.views import dense_strides
 from tests.codegen.guard import TARGETS, Array, run_everywhere, values
 
 

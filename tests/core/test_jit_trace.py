@@ -31,6 +31,18 @@ def counted(f: Any) -> tuple[Counted, Any]:
     return inner, st.jit(inner)
 
 
+# ---- what is traced ------------------------------------------------------------------------
+
+
+def test_equal_numbers_are_one_input_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = []
+    simplify = plan.simplify
+    monkeypatch.setattr(plan, "simplify", lambda g: graphs.append(g) or simplify(g))
+    f = st.jit(lambda x: ((x * 3.0 + 1) * 3.0 - (x * -0.0) * 0.0 + 1) / 3.0)
+    assert np.allclose(f(st.ones(5)), ((3 + 1) * 3 + 1) / 3)
+    assert len(graphs[0].inputs) == 5, "x, 3.0, 1, -0.0 and 0.0"
+
+
 # ---- when a function is traced -------------------------------------------------------------
 
 
