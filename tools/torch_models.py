@@ -258,7 +258,9 @@ def main() -> int:
         try:
             results[full] = checked(make, name)
         except Exception as error:
-            results[full] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+            results[full] = {
+                "error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+            }
         print(full, "ok" if fits(results[full]) else results[full], flush=True)
         ordered = dict(sorted(results.items(), key=lambda item: item[0].lower()))
         args.results.write_text(json.dumps(ordered, indent=1) + "\n")
