@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 
 import striate as st
 from striate import nn, optim
@@ -32,6 +35,13 @@ def network() -> nn.Sequential:
     return nn.Sequential(first, Block(), nn.MaxPool2d(12), nn.Flatten(), nn.Linear(16, 4))
 
 
+@pytest.fixture
+def native() -> Iterator[None]:
+    """Only machine code has steps."""
+    with st.config(backend="native"):
+        yield
+
+
 X = np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)
 
 
@@ -50,6 +60,7 @@ def test_a_node_belongs_to_the_innermost_layer_that_made_it() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("native")
 def test_steps_have_the_names_of_their_layers() -> None:
     profile = st.jit(network().eval()).profile(X)
     layers = [r.layers for r in profile.rows if r.macs]
@@ -57,6 +68,7 @@ def test_steps_have_the_names_of_their_layers() -> None:
     assert "1.conv + 1.norm + 1" in str(profile)
 
 
+@pytest.mark.usefixtures("native")
 def test_gradients_belong_to_the_layers_that_they_are_of() -> None:
     net = network()
     step = st.train_step(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), lr=0.1))
@@ -71,6 +83,7 @@ def test_gradients_belong_to_the_layers_that_they_are_of() -> None:
         np.testing.assert_array_equal(p.numpy(), old)  # nothing is assigned
 
 
+@pytest.mark.usefixtures("native")
 def test_networks_of_one_structure_share_a_plan_and_not_their_names() -> None:
     class Other(nn.Module):
         def __init__(self) -> None:
