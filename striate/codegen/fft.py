@@ -7,7 +7,7 @@ one core.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -120,14 +120,9 @@ def _plan(target: Target, spec: ConvSpec, dtype: DType, block: int) -> tuple[flo
     return min(costs, key=lambda c: c[0], default=None)
 
 
-def single(spec: ConvSpec) -> ConvSpec:
-    """The convolution of one image."""
-    return ConvSpec(1, spec.groups, spec.in_features, spec.out_features, spec.windows)
-
-
 def plan_fft(target: Target, spec: ConvSpec, dtype: DType, block: int) -> Plan | None:
     """The cheapest way for a depthwise convolution in blocks of channels; None if there is none."""
-    found = _plan(target, single(spec), dtype, block)
+    found = _plan(target, replace(spec, batch=1), dtype, block)
     return found[1] if found else None
 
 
@@ -141,7 +136,7 @@ def fft_supports(target: Target, spec: ConvSpec, dtype: DType, x_block: int, y_b
         return False
     if 0 in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape):
         return False
-    found = _plan(target, single(spec), dtype, x_block)
+    found = _plan(target, replace(spec, batch=1), dtype, x_block)
     if found is None:
         return False
     taps, macs = (

@@ -22,10 +22,10 @@ from striate.codegen.winograd_plan import (
     STREAM,
     Axis,
     Tiles,
-    amplification_limit,
     beyond,
     cuts,
     dense_axes,
+    keeps_bound,
     register_groups,
 )
 from striate.codegen.words import arranged
@@ -158,7 +158,8 @@ def _plan(target: Target, spec: ConvSpec, precision: str) -> GradientPlan | None
     found = []
     for tiles in product(*options):
         lost = prod(winograd(t.taps, t.outputs).amplification for t in tiles)
-        if lost <= amplification_limit(precision, len(axes)) and any(t.outputs > 1 for t in tiles):
+        outputs = [t.outputs for t in tiles]
+        if max(outputs) > 1 and keeps_bound(precision, outputs, lost):
             found.append((prod(t.products for t in tiles), tiles))
     direct = _direct(target, spec)
     best: tuple[float, GradientPlan | None] = direct, None

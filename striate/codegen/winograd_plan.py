@@ -4,15 +4,15 @@ The algorithm depends on the shape of one image, on the target and on the settin
 so results do not depend on the batch. The schedule (blocks, register tile) changes no result.
 
 Costs are cycles of one core. Precision bounds the amplification of rounding errors, the product
-over the axes of what `winograd_algebra` says. With three axes more terms are summed, and
-of their absolute values the errors, which are random, are a smaller part: more amplification keeps
-the bound.
+over the axes of what `winograd_algebra` says. Where three axes are cut into tiles, more terms are
+summed, and of their absolute values the errors, which are random, are a smaller part: more
+amplification keeps the bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import product
 from math import prod
@@ -27,7 +27,7 @@ from striate.ops.window import Window
 from striate.target import Target
 
 AMPLIFICATION = {"highest": 5.5, "high": 27.0, "fast": 140.0}
-VOLUMES = {"highest": 13.0, "high": 115.0, "fast": 300.0}  # with three axes: of more terms
+VOLUMES = {"highest": 13.0, "high": 115.0, "fast": 300.0}  # with three axes of tiles
 NOMINAL = 8  # images among which the weights' way from memory is shared
 LOAD = 8.0  # bytes a cycle from beyond L2: one stream while nothing else is done
 STREAM = 12.0  # one stream, beside products
@@ -40,9 +40,12 @@ FEW_SUMS = 5.5  # cycles of a channel of a small register tile: its sums wait fo
 TEAM = 2  # threads that a schedule has in mind
 
 
-def amplification_limit(precision: str, rank: int) -> float:
-    """The largest amplification that keeps the bound of `precision` in so many dimensions."""
-    return (VOLUMES if rank > 2 else AMPLIFICATION)[precision]
+def keeps_bound(precision: str, outputs: Sequence[int], lost: float) -> bool:
+    """Whether tiles of so many outputs per axis, which lose `lost`, keep the bound of `precision`.
+    An axis of single outputs adds no terms: in a flat volume its padding takes them away.
+    """
+    axes = sum(m > 1 for m in outputs)
+    return lost <= (VOLUMES if axes > 2 else AMPLIFICATION)[precision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +188,7 @@ def algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, ..
     """The tiles of the cheapest algorithm that loses no more than `precision` allows; None if that
     is the definition.
     """
-    single = ConvSpec(1, spec.groups, spec.in_features, spec.out_features, spec.windows)
-    return _algorithm(target, single, precision)
+    return _algorithm(target, replace(spec, batch=1), precision)
 
 
 @lru_cache(maxsize=1024)
@@ -206,7 +208,7 @@ def _algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, .
         if all(t.outputs == 1 for t in tiles):
             continue
         lost = prod(winograd(t.outputs, t.taps).amplification for t in tiles)
-        if lost <= amplification_limit(precision, len(axes)):
+        if keeps_bound(precision, [t.outputs for t in tiles], lost):
             best = min(best, (_cost(target, spec, tiles), tiles), key=lambda p: p[0])
     return best[1]
 
