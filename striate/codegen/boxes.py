@@ -12,14 +12,13 @@ from math import prod
 
 from striate.codegen.expression import Expression
 from striate.codegen.kernel import STREAM, At, Buffer, Step, View, Word
-from striate.codegen.loops import Access, Map
+from striate.codegen.loops import UNIT_ELEMENTS, Access, Map
 from striate.codegen.pointwise import Instruction
 from striate.codegen.reduce_loops import Sum
 from striate.codegen.transposed_map import TransposedMap, chunks, transposed_axes
 from striate.dtype import DType, compute_dtype
 from striate.transform.views import dense_strides
 
-UNIT_ELEMENTS = 8192  # elements of a unit of work: enough to pay for its start
 SMALL = 4096  # fewer elements than this are left to one thread
 LINE = 64  # bytes of a cache line
 FIXED = (4, 8, 16)  # sizes of a last axis that become part of the kernel

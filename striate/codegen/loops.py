@@ -20,6 +20,7 @@ from striate.codegen.emitter import Emitter, Index, Value, element, lanes_of, si
 from striate.codegen.expression import Expression, emit_instruction
 from striate.dtype import DType, compute_dtype
 
+UNIT_ELEMENTS = 8192  # elements of a unit of work: enough to pay for its start
 UNIT, ROW, LANE = range(3)  # where a value is computed: per unit, per p, per q
 
 
@@ -162,6 +163,44 @@ def vector_lanes(e: Emitter, expression: Expression, inputs: Sequence[Access]) -
     return e.target.vector_bytes // max([4, *(size_of(t) for t in wide)])
 
 
+def each_unit(
+    e: Emitter,
+    outer: Sequence[Value],
+    sizes: tuple[Value, Value],
+    chunks: tuple[Value, Value | None],
+    arrays: Sequence[Walk],
+    body: Callable[[list[Walk], Value, Value, Value, Value], None],
+) -> None:
+    """body(arrays, p0, p1, q0, q1) for this thread's units: a place of the outer axes, with a chunk
+    of p and one of q, which is whole where its chunk is None.
+    """
+    b = e.b
+    (P, Q), (chunk_p, chunk_q) = sizes, chunks
+
+    def parts(n: Value, chunk: Value) -> Value:
+        return b.udiv(e.add(n, chunk, -1), chunk)
+
+    count_p = parts(P, chunk_p)
+    count_q = e.index(1) if chunk_q is None else parts(Q, chunk_q)
+    units = e.mul(count_p, count_q)
+    for n in outer:
+        units = e.mul(units, n)
+    first, last = e.share(units)
+
+    def unit(at: Value) -> None:
+        walks, q0, q1 = [*arrays], e.index(0), Q
+        if chunk_q is not None:
+            q0, at = e.mul(b.urem(at, count_q), chunk_q), b.udiv(at, count_q)
+            q1 = e.smaller(Q, e.add(q0, chunk_q))
+        p0, at = e.mul(b.urem(at, count_p), chunk_p), b.udiv(at, count_p)
+        for axis in reversed(range(len(outer))):
+            i, at = b.urem(at, outer[axis]), b.udiv(at, outer[axis])
+            walks = [w.moved(axis, i) for w in walks]
+        body(walks, p0, e.smaller(P, e.add(p0, chunk_p)), q0, q1)
+
+    e.each(first, last, unit)
+
+
 @dataclass(frozen=True, slots=True)
 class Map:
     """out[i] = expression(in[i]) for i in (outer..., P, Q).
@@ -194,41 +233,20 @@ class Map:
 
     def emit(self, e: Emitter) -> None:
         """The loops over units, p and q."""
-        b, words = e.b, Words(e)
+        words = Words(e)
         sizes = [words.number() for _ in range(self.outer)]
         P, Q, chunk_p, chunk_q = (words.number() for _ in range(4))
-        ins = [words.walk(a) for a in self.inputs]
-        outs = [words.walk(a) for a in self.outputs]
+        arrays = [words.walk(a) for a in (*self.inputs, *self.outputs)]
         levels = [input_level(a.steps, bool(self.inner)) for a in self.inputs]
         evaluation = Evaluation(e, self.expression, levels)
 
-        def chunks(n: Value, chunk: Value) -> Value:
-            return b.udiv(e.add(n, chunk, -1), chunk)
-
-        count_p = chunks(P, chunk_p)
-        count_q = e.index(1) if self.inner else chunks(Q, chunk_q)
-        units = e.mul(count_p, count_q)
-        for n in sizes:
-            units = e.mul(units, n)
-        first, last = e.share(units)
-
-        def unit(u: Value) -> None:
-            at, walks = u, [*ins, *outs]
-            part_q = e.index(0)
-            if not self.inner:
-                part_q, at = b.urem(at, count_q), b.udiv(at, count_q)
-            part_p, at = b.urem(at, count_p), b.udiv(at, count_p)
-            for axis in reversed(range(self.outer)):
-                i, at = b.urem(at, sizes[axis]), b.udiv(at, sizes[axis])
-                walks = [w.moved(axis, i) for w in walks]
-            p0, q0 = e.mul(part_p, chunk_p), e.mul(part_q, chunk_q)
-            p1, q1 = e.smaller(P, e.add(p0, chunk_p)), e.smaller(Q, e.add(q0, chunk_q))
+        def unit(walks: list[Walk], p0: Value, p1: Value, q0: Value, q1: Value) -> None:
             if self.inner:
                 self._blocks(e, evaluation, walks, p0, p1)
             else:
                 self._rows(e, evaluation, walks, p0, p1, q0, q1)
 
-        e.each(first, last, unit)
+        each_unit(e, sizes, (P, Q), (chunk_p, None if self.inner else chunk_q), arrays, unit)
         if self.stream:
             e.publish()
 

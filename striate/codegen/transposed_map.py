@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from striate.codegen.elements import load_element, store_element
 from striate.codegen.emitter import Emitter, Index, Value, lanes_of, storage, vector
 from striate.codegen.expression import Expression, emit_instruction
-from striate.codegen.loops import Access, Walk, Words, spread, vector_lanes
+from striate.codegen.loops import (
+    UNIT_ELEMENTS,
+    Access,
+    Walk,
+    Words,
+    each_unit,
+    spread,
+    vector_lanes,
+)
 from striate.codegen.transposition import transposed
 
 ACROSS = "1s"  # the last steps of an input that is contiguous along p
-UNIT_ELEMENTS = 8192  # elements of a unit of work
 STRIP = 128  # at most so many elements of an axis in a unit, if the other is long as well
 
 
@@ -80,27 +87,13 @@ class TransposedMap:
 
     def emit(self, e: Emitter) -> None:
         """The loops over units and squares."""
-        b, words = e.b, Words(e)
+        words = Words(e)
         sizes = [words.number() for _ in range(self.outer)]
         P, Q, chunk_p, chunk_q = (words.number() for _ in range(4))
         arrays = [words.walk(a) for a in (*self.inputs, *self.outputs)]
         side = min(self.side, vector_lanes(e, self.expression, self.inputs))
-        count_p, count_q = (b.udiv(e.add(n, c, -1), c) for n, c in ((P, chunk_p), (Q, chunk_q)))
-        units = e.mul(count_p, count_q)
-        for n in sizes:
-            units = e.mul(units, n)
-        first, last = e.share(units)
 
-        def unit(u: Value) -> None:
-            at, walks = u, arrays
-            part_q, at = b.urem(at, count_q), b.udiv(at, count_q)
-            part_p, at = b.urem(at, count_p), b.udiv(at, count_p)
-            for axis in reversed(range(self.outer)):
-                i, at = b.urem(at, sizes[axis]), b.udiv(at, sizes[axis])
-                walks = [w.moved(axis, i) for w in walks]
-            p0, q0 = e.mul(part_p, chunk_p), e.mul(part_q, chunk_q)
-            p1, q1 = e.smaller(P, e.add(p0, chunk_p)), e.smaller(Q, e.add(q0, chunk_q))
-
+        def unit(walks: list[Walk], p0: Value, p1: Value, q0: Value, q1: Value) -> None:
             def strip(q: Value) -> None:
                 q = e.smaller(q, e.add(Q, -side))
                 here = [w.moved(self.outer + 1, q) for w in walks]
@@ -113,7 +106,7 @@ class TransposedMap:
 
             e.each(q0, q1, strip, step=side)
 
-        e.each(first, last, unit)
+        each_unit(e, sizes, (P, Q), (chunk_p, chunk_q), arrays, unit)
         if self.stream:
             e.publish()
 
