@@ -148,7 +148,7 @@ class _Gradient:
             self.tiling.each(box, lambda t: self.of_g.block(k, t, row))
 
         e.each(low, high, features)
-        ranges = self.tiling.ranges(box)
+        runs = self.tiling.runs(box)
         rows = self.lanes // self.k.mr
         each = prod(self.k.taps) * self.k.nr  # vectors of a channel
 
@@ -157,7 +157,7 @@ class _Gradient:
             at = e.add(e.mul(p, n.number("panels")), k)
             at = e.add(e.mul(e.mul(at, blocks), self.lanes), channel)
             sums = e.at(n.pointer("sums"), e.mul(at, each), self.wide)
-            self.pair(ranges, e.b.sub(k, begin), channel, sums, fresh)
+            self.pair(runs, e.b.sub(k, begin), channel, sums, fresh)
 
         count = e.mul(blocks, rows)
         step = e.mul(n.number("chunk"), rows)
@@ -170,7 +170,7 @@ class _Gradient:
 
     def pair(
         self,
-        ranges: list[tuple[Value, Value]],
+        runs: list[list[tuple[Value, Value]]],
         k: Value,
         channel: Value,
         sums: Value,
@@ -186,12 +186,11 @@ class _Gradient:
 
         def slot(where: list[Index], _: list[Value]) -> list[Value]:
             s = slot_number(e, self.slots, where)
-            first, end = self.tiling.with_slot(ranges, where, self.slots)
+            within = [self.tiling.with_slot(r, where, self.slots) for r in runs]
             acc = self.products(
                 e.at(v, e.mul(s, n.number("x_slot")), F32),
                 e.at(y, e.mul(s, n.number("g_slot")), F32),
-                first,
-                end,
+                within,
             )
             to = e.at(self.m, e.mul(s, pitch), self.wide)
             for i, value in enumerate(acc):
@@ -220,8 +219,8 @@ class _Gradient:
 
         e.each(0, mr * nr, inverse)
 
-    def products(self, v: Value, y: Value, first: Value, end: Value) -> list[Value]:
-        """The micro-kernel: [MR * NR] sums over tiles."""
+    def products(self, v: Value, y: Value, within: list[tuple[Value, Value]]) -> list[Value]:
+        """The micro-kernel: [MR * NR] sums over the tiles of one or two runs."""
         e, mr, nr = self.e, self.k.mr, self.k.nr
         row = self.n.number("g_row")
 
@@ -237,7 +236,15 @@ class _Gradient:
                 new += [e.muladd(one, features[j], acc[i * nr + j]) for j in range(nr)]
             return new
 
-        return e.loop(first, end, 1, [e.const(self.wide, 0)] * (mr * nr), tile)
+        def run(r: Value, acc: list[Value]) -> list[Value]:
+            later = e.b.icmp_signed(">", r, e.index(0))
+            first, end = (e.b.select(later, within[-1][i], within[0][i]) for i in range(2))
+            return e.loop(first, end, 1, acc, tile)
+
+        zero = [e.const(self.wide, 0)] * (mr * nr)
+        if len(within) == 1:
+            return e.loop(*within[0], 1, zero, tile)
+        return e.loop(0, len(within), 1, zero, run)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A block is a box of images and of tiles along each axis. Its tiles are numbered class by class, a
 class being a choice of long or short along each axis that has short tiles: in an order in which
 those that are long along an axis follow one another, since they alone have its last slot. (For
-three such axes a few products too many are computed, and not read.)
+three such axes that is so for two runs of them, not for one: see `Tiling.runs`.)
 """
 
 from __future__ import annotations
@@ -136,9 +136,9 @@ class Tiling:
         codes = [(i ^ (i >> 1)) for i in ((k - 1) % count for k in range(count))]
         return [{j: code >> bit & 1 for bit, j in enumerate(self.shorts)} for code in codes]
 
-    def ranges(self, box: Box) -> list[tuple[Value, Value]]:
+    def runs(self, box: Box) -> list[list[tuple[Value, Value]]]:
         """(first, last + 1) tile for each set of short axes whose last slot is wanted, the sets as
-        bits.
+        bits: once, or where there are three short axes twice, of which the second may be empty.
         """
         e, classes = self.e, self._classes()
         ends = [e.index(0)]
@@ -147,12 +147,20 @@ class Tiling:
             for j in range(self.rank):
                 size = e.mul(size, box.short[j] if one.get(j) else box.long[j])
             ends.append(e.add(ends[-1], size))
-        found = []
+        found: list[list[tuple[Value, Value]]] = [[] for _ in range(1 + (len(self.shorts) > 2))]
         for bits in range(1 << len(self.shorts)):
             asked = [j for bit, j in enumerate(self.shorts) if bits >> bit & 1]
             have = [i for i, one in enumerate(classes) if not any(one[j] for j in asked)]
-            found.append((ends[have[0]], ends[have[-1] + 1]))
+            starts = [i for i in have if i - 1 not in have]
+            stops = [i + 1 for i in have if i + 1 not in have]
+            for r, run in enumerate(found):
+                start, stop = (starts[r], stops[r]) if r < len(starts) else (stops[-1], stops[-1])
+                run.append((ends[start], ends[stop]))
         return found
+
+    def ranges(self, box: Box) -> list[tuple[Value, Value]]:
+        """The runs as one: where they are two, with tiles between them that have no such slot."""
+        return [(run[0][0], run[-1][1]) for run in zip(*self.runs(box), strict=True)]
 
     def with_slot(
         self, ranges: list[tuple[Value, Value]], where: Sequence[Index], slots: Sequence[int]
