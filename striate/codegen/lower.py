@@ -22,6 +22,7 @@ from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Value, topologica
 from striate.target import Target
 from striate.transform.blocks import block_channels
 from striate.transform.factor import factor_sums
+from striate.transform.fold import fold_strides
 from striate.transform.fuse import Fusion, Group
 from striate.transform.lift import lift_views
 from striate.transform.schedule import schedule
@@ -29,6 +30,7 @@ from striate.transform.views import dense_strides, is_dense, view_through
 
 PASSES: tuple[tuple[str, Callable[[Graph, Target], Graph]], ...] = (
     ("factor_sums", lambda graph, target: factor_sums(graph)),
+    ("fold_strides", lambda graph, target: fold_strides(graph, target.lanes)),
     ("block_channels", lambda graph, target: block_channels(graph, TargetLayouts(target))),
     ("lift_views", lambda graph, target: lift_views(graph)),
 )
