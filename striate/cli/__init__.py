@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,12 +18,13 @@ EXAMPLES = """examples:
   striate eval runs/digits/model.safetensors digits
   striate predict runs/digits/model.safetensors image.png
   striate predict resnet20 --weights resnet20.pth photo.jpg --labels names.txt
-  striate predict model.onnx photo.jpg --out outputs.npz
+  striate predict model.onnx photo.jpg photos/ --out outputs.npz
   striate inspect resnet20
   striate inspect weights.pth
   striate bench resnet20 --shape 16,3,32,32 --threads 1
   striate bench model.onnx
   striate convert weights.pth weights.safetensors
+  striate convert model.onnx weights.npz
   striate convert resnet20 resnet20.onnx --weights weights.pth --dynamic-batch
 """
 
@@ -46,10 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args)
+        sys.stdout.flush()
         return code
+    except BrokenPipeError:  # who reads has read enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (StriateError, OSError, ImportError) as error:
         print(f"striate: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"striate: not enough memory: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("striate: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        more = "; --resume goes on from the last checkpoint" if args.command == "train" else ""
+        print(f"striate: interrupted{more}", file=sys.stderr)
         return 130

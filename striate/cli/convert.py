@@ -8,33 +8,52 @@ from typing import Any
 
 import striate as st
 from striate import weights
-from striate.cli.source import add_arguments, open_source
+from striate.cli.source import add_arguments, is_network, open_source
 from striate.errors import StriateError
+
+PYTORCH = {"format": "pt"}  # what PyTorch's readers of safetensors ask for
 
 
 def run(args: argparse.Namespace) -> int:
     """Write weights in the format of the target's suffix, or a network as an .onnx file."""
-    if Path(args.target).suffix == ".onnx":
+    if Path(args.target).suffix.lower() == ".onnx":
         return _to_onnx(args)
-    if args.weights or args.classes or args.shape or args.dynamic_batch:
-        raise StriateError(
-            f"convert: --weights, --classes, --shape and --dynamic-batch are for networks, "
-            f"{args.target} holds weights alone"
-        )
-    arrays = weights.read(args.model, key=args.key)
+    if args.dynamic_batch:
+        raise StriateError(f"convert: --dynamic-batch is for networks, not for {args.target}")
+    arrays, metadata = _of_network(args) if is_network(args.model) else _of_file(args)
     renamed = weights.renamed(arrays, dict(args.rename or []))
-    weights.write(args.target, renamed)
+    is_safetensors = Path(args.target).suffix == ".safetensors"
+    weights.write(args.target, renamed, metadata=metadata if is_safetensors else None)
     print(f"{len(renamed)} arrays in {args.target}")
     return 0
+
+
+def _of_network(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    if args.key:
+        raise StriateError("convert: --key is for PyTorch's files")
+    source = open_source(args)
+    source.tell_of_random_weights()
+    return {k: v.numpy() for k, v in source.net.state_dict().items()}, PYTORCH
+
+
+def _of_file(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    if args.weights or args.classes or args.shape:
+        raise StriateError(
+            f"convert: --weights, --classes and --shape are for networks; {args.model} holds "
+            "weights alone"
+        )
+    arrays = weights.read(args.model, key=args.key)
+    own = weights.metadata(args.model) if Path(args.model).suffix == ".safetensors" else {}
+    return arrays, own or PYTORCH
 
 
 def _to_onnx(args: argparse.Namespace) -> int:
     if args.key or args.rename:
         raise StriateError("convert: --key and --rename are for weights, not for networks")
     source = open_source(args)
+    source.tell_of_random_weights()
     st.onnx.save(source.net, args.target, tuple(source.inputs()), dynamic_batch=args.dynamic_batch)
-    shapes = " and ".join("x".join(map(str, s)) for s in source.shapes)
-    print(f"{source.name} for {shapes} in {args.target}")
+    print(f"{source.name} for {source.sizes} in {args.target}")
     return 0
 
 

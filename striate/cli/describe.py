@@ -6,30 +6,33 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from striate import models, tools, train, weights
-from striate.cli.source import add_arguments, open_source
-from striate.weights.formats import SUFFIXES
+from striate import models, train, weights
+from striate.cli.source import add_arguments, is_network, open_source
+from striate.errors import StriateError
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a network layer by layer, or the arrays of a weights file."""
-    path = Path(args.model)
-    if args.model not in models.MODELS and path.suffix in SUFFIXES and not _is_network(path):
-        _print_arrays(path)
+    if is_network(args.model) or not Path(args.model).exists() or _says_its_network(args.model):
+        print(open_source(args).summary())
         return 0
-    source = open_source(args)
-    print(tools.summary(source.net, *source.shapes, title=source.name))
+    if args.weights or args.classes or args.shape:
+        raise StriateError(
+            f"inspect: --weights, --classes and --shape are for networks; {args.model} holds "
+            "weights alone"
+        )
+    _print_arrays(args.model)
     return 0
 
 
-def _is_network(path: Path) -> bool:
+def _says_its_network(path: str) -> bool:
     """Whether `striate train` wrote it, which says what network the weights are of."""
-    if path.suffix != ".safetensors" or "striate" not in weights.metadata(path):
+    if Path(path).suffix != ".safetensors" or "striate" not in weights.metadata(path):
         return False
     return train.load(path)[1].get("model") in models.MODELS
 
 
-def _print_arrays(path: Path) -> None:
+def _print_arrays(path: str) -> None:
     arrays = weights.read(path)
     width = max((len(name) for name in arrays), default=0)
     for name, array in arrays.items():
@@ -41,5 +44,5 @@ def _print_arrays(path: Path) -> None:
 def add(commands: Any) -> None:
     """Register `inspect`."""
     p = commands.add_parser("inspect", help="layers and costs", description=run.__doc__)
-    add_arguments(p)
+    add_arguments(p, "; a file of weights of any format")
     p.set_defaults(run=run)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,40 +14,76 @@ from numpy.typing import NDArray
 import striate as st
 from striate import data, weights
 from striate.cli.source import Source, add_arguments, at_least_one, open_source
+from striate.data.folder import EXTENSIONS
+from striate.dtype import as_dtype
 from striate.errors import ShapeError, StriateError
 from striate.pytree import flatten
 
 
-def read_input(path: str, source: Source, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An image file as f32[1, C, H, W], in the numbers that the model was trained on.
+def read_input(path: Path, source: Source) -> NDArray[Any]:
+    """An image file as an input [1, C, H, W], or [1, H, W, C] where the model has it so: in the
+    numbers that the model was trained on, or as it is for a model of uint8.
 
     Raises:
         ShapeError: the model does not take one image of one or three channels.
     """
-    if len(shape) != 4 or shape[1] not in (1, 3):
-        raise ShapeError(f"predict: {source.name} takes {shape}, an image is (1, 1 or 3, H, W)")
-    mode: Literal["L", "RGB"] = "L" if shape[1] == 1 else "RGB"
-    image = data.read_image(path, mode=mode, size=(shape[2], shape[3]))
-    x = image.astype(np.float32) / 255  # as bright as 0..1, whatever the training data's scale
-    mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (source.mean, source.std))
-    scaled: NDArray[np.float32] = ((x - mean) / std).astype(np.float32)
-    return scaled[None]
+    shape = source.declared[0] if len(source.declared) == 1 else ()
+    last = len(shape) == 4 and shape[1] not in (1, 3) and shape[3] in (1, 3)
+    if len(shape) != 4 or shape[3 if last else 1] not in (1, 3):
+        raise ShapeError(
+            f"predict: {source.name} takes {' and '.join(map(str, source.declared))}, an image is "
+            "(1, 1 or 3, H, W)"
+        )
+    channels, height, width = (shape[3], *shape[1:3]) if last else shape[1:]
+    mode: Literal["L", "RGB"] = "L" if channels == 1 else "RGB"
+    size = None if height is None or width is None else (height, width)
+    x: NDArray[Any] = data.read_image(path, mode=mode, size=size)
+    if source.dtypes[0] != "uint8":
+        mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (source.mean, source.std))
+        # As bright as 0..1, whatever the training data's scale.
+        x = ((x.astype(np.float32) / 255 - mean) / std).astype(as_dtype(source.dtypes[0]).numpy)
+    return (np.moveaxis(x, 0, 2) if last else x)[None]
+
+
+def image_files(names: Sequence[str]) -> list[Path]:
+    """The files, and the images in those that are folders.
+
+    Raises:
+        FileNotFoundError: a folder has none.
+    """
+    files: list[Path] = []
+    for name in map(Path, names):
+        if not name.is_dir():
+            files.append(name)
+            continue
+        inside = (p for p in name.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        found = sorted(p for p in inside if p.is_file() and not p.name.startswith("."))
+        if not found:
+            raise FileNotFoundError(f"predict: no image ({', '.join(EXTENSIONS)}) in {name}")
+        files += found
+    return files
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the most likely classes of each image, or the shapes of what the network gives."""
     source = open_source(args)
-    if args.mean or args.std:
-        source = _normalised(source, args)
-    classes = _labels(args.labels) if args.labels else source.classes
-    forward = st.jit(source.net)
+    source = replace(
+        source,
+        classes=_labels(args.labels) if args.labels else source.classes,
+        mean=_per_channel(args.mean or source.mean, source),
+        std=_per_channel(args.std or source.std, source),
+    )
+    source.tell_of_random_weights()
+    files = image_files(args.images)
     saved: dict[str, Any] = {}
-    for path in args.images:
-        found, _ = flatten(forward(read_input(path, source, source.shapes[0])))
+    for path in files:
+        found, _ = flatten(source.run(read_input(path, source)))
         outputs = [y.numpy() for y in found]
-        saved.update({f"{Path(path).stem}.{i}": y for i, y in enumerate(outputs)})
+        if args.out:
+            name = path.stem if f"{path.stem}.0" not in saved else f"{path.stem}-{len(saved)}"
+            saved.update({f"{name}.{i}": y for i, y in enumerate(outputs)})
         if len(outputs) == 1 and outputs[0].ndim == 2:
-            print(f"{path}: {_best(outputs[0][0], classes, args.top)}")
+            print(f"{path}: {_best(outputs[0][0], source.classes, args.top)}")
         else:
             for i, y in enumerate(outputs):
                 span = f", {y.min():.4g} to {y.max():.4g}" if y.size else ""
@@ -66,23 +104,26 @@ def _best(scores: NDArray[Any], classes: tuple[str, ...], top: int) -> str:
 
 
 def _labels(path: str) -> tuple[str, ...]:
-    return tuple(Path(path).read_text(encoding="utf-8").splitlines())
+    try:
+        return tuple(Path(path).read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise StriateError(f"predict: {path} is no text in UTF-8: {error}") from None
 
 
-def _normalised(source: Source, args: argparse.Namespace) -> Source:
-    channels = source.shapes[0][1]
-    pair = [tuple(args.mean or source.mean), tuple(args.std or source.std)]
-    pair = [v * channels if len(v) == 1 else v for v in pair]
-    if any(len(v) != channels for v in pair):
+def _per_channel(values: Sequence[float], source: Source) -> tuple[float, ...]:
+    """One number for each channel of the pixels, of one for all of them or as many."""
+    shape = source.declared[0]
+    channels = 3 if 3 in (*shape[1:2], *shape[3:4]) else 1
+    if len(values) not in (1, channels):
         raise StriateError(f"predict: --mean and --std are 1 or {channels} numbers")
-    return Source(source.name, source.net, source.shapes, source.classes, *pair)
+    return tuple(values) * (channels // len(values))
 
 
 def add(commands: Any) -> None:
     """Register `predict`."""
     p = commands.add_parser("predict", help="run a network on images", description=run.__doc__)
     add_arguments(p)
-    p.add_argument("images", metavar="IMAGE", nargs="+", help="image files of any format")
+    p.add_argument("images", metavar="IMAGE", nargs="+", help="image files, and folders of them")
     p.add_argument("--top", type=at_least_one, default=3, help="how many classes (default 3)")
     p.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     p.add_argument("--mean", type=float, nargs="+", help="of the pixels (0..1), one per channel")

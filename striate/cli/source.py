@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -12,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import striate as st
-from striate import models, nn, train
+from striate import models, nn, tools, train
+from striate.dtype import as_dtype
 from striate.errors import ShapeError, StriateError
+from striate.tools.summary import Summary
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Where the usual 224 x 224 colour image is not what a network is for.
@@ -40,22 +44,64 @@ class Source:
     Attributes:
         name: what was asked for.
         net: in evaluation mode.
-        shapes: one per input, with the batch.
+        run: the network, compiled; it has a `profile`.
+        declared: the shapes of the inputs, with the batch; None is a size that is free.
+        dtypes: one per input.
         classes: their names; empty if there are none.
         mean, std: of the pixels, which are 0..1, one per channel.
+        fresh: whether its weights are drawn at random.
     """
 
     name: str
     net: nn.Module
-    shapes: tuple[tuple[int, ...], ...]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    run: Any
+    declared: tuple[tuple[int | None, ...], ...]
+    dtypes: tuple[str, ...] = ("float32",)
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    fresh: bool = False
 
-    def inputs(self, seed: int = 0) -> list[NDArray[np.float32]]:
-        """Random inputs of these shapes."""
-        rng = np.random.default_rng(seed)
-        return [rng.standard_normal(shape, np.float32) for shape in self.shapes]
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the inputs.
+
+        Raises:
+            ShapeError: a size is free.
+        """
+        for number, shape in enumerate(self.declared, start=1):
+            if None in shape:
+                text = ",".join("?" if n is None else str(n) for n in shape)
+                raise ShapeError(
+                    f"{self.name}: input {number} ({text}): its size is free; say it with --shape, "
+                    "once per input"
+                )
+        return self.declared  # type: ignore[return-value]
+
+    @property
+    def sizes(self) -> str:
+        """The shapes as a text."""
+        return " and ".join("x".join(map(str, shape)) or "scalar" for shape in self.shapes)
+
+    def inputs(self) -> list[NDArray[Any]]:
+        """Random inputs of these shapes; integers and truth values are ones."""
+        rng = np.random.default_rng(0)
+        types = [as_dtype(name) for name in self.dtypes]
+        return [
+            rng.standard_normal(shape, np.float32).astype(dtype.numpy)
+            if dtype.is_floating
+            else np.ones(shape, dtype.numpy)
+            for shape, dtype in zip(self.shapes, types, strict=True)
+        ]
+
+    def tell_of_random_weights(self) -> None:
+        """Warn, on the error stream, where the weights come from no file."""
+        if self.fresh:
+            print(f"striate: {self.name} has random weights; give --weights FILE", file=sys.stderr)
+
+    def summary(self) -> Summary:
+        """Its layers."""
+        return tools.summary(self.net, *self.shapes, dtype=[*self.dtypes], title=self.name)
 
 
 def add_arguments(p: argparse.ArgumentParser, more: str = "") -> None:
@@ -65,7 +111,10 @@ def add_arguments(p: argparse.ArgumentParser, more: str = "") -> None:
         help="a name of st.models, as resnet50; an .onnx file; model.safetensors of a training run"
         + more,
     )  # fmt: skip
-    p.add_argument("--weights", metavar="FILE", help=".safetensors, .npz, .pth or .pt for a name")
+    p.add_argument(
+        "--weights", metavar="FILE",
+        help=".safetensors, .npz, .pth or .pt, for a name or an .onnx file",
+    )  # fmt: skip
     p.add_argument("--classes", type=at_least_one, metavar="N", help="outputs of a named model")
     p.add_argument(
         "--shape", type=_shape, action="append", metavar="N,C,H,W",
@@ -73,38 +122,42 @@ def add_arguments(p: argparse.ArgumentParser, more: str = "") -> None:
     )  # fmt: skip
 
 
+def is_network(name: str) -> bool:
+    """Whether it names a network by itself: one of the zoo, or an ONNX file."""
+    return name in models.MODELS or Path(name).suffix.lower() == ".onnx"
+
+
 def open_source(args: argparse.Namespace) -> Source:
     """The network of the arguments.
 
     Raises:
-        StriateError: there is no such model, a file is damaged, or the shape is missing.
+        StriateError: there is no such model, a file is damaged, or an argument is for others.
         FileNotFoundError: there is no such file.
     """
-    if args.model in models.MODELS:
+    named = args.model in models.MODELS
+    if args.classes and not named:
+        raise StriateError(f"{args.model}: --classes is for models by name")
+    if named:
         source = _named(args)
-    elif Path(args.model).suffix == ".onnx":
-        net = st.onnx.load(args.model)
-        shapes = tuple(args.shape or map(_declared, net.graph.inputs))
-        source = Source(args.model, net, shapes, (), *_pixels(shapes))
+    elif is_network(args.model):
+        source = _from_onnx(args.model)
     elif Path(args.model).suffix == ".safetensors":
-        module, meta = trained(args.model)
-        source = Source(
-            args.model,
-            module,
-            ((1, meta["channels"], meta["size"], meta["size"]),),
-            tuple(meta["classes"]),
-            (float(meta["mean"]),) * meta["channels"],
-            (float(meta["std"]),) * meta["channels"],
-        )
+        if args.weights:
+            raise StriateError(f"{args.model}: --weights is for other models; this has its own")
+        source = _from_training(args.model)
     else:
         raise StriateError(
             f"{args.model}: neither an .onnx file, nor model.safetensors of a training run, nor "
             f"one of {', '.join(sorted(models.MODELS))}"
         )
-    if args.weights and args.model not in models.MODELS:
-        raise StriateError(f"{args.model}: --weights is for models by name; this one has its own")
+    if args.weights:
+        st.load_weights(source.net, args.weights)
     source.net.eval()
-    return replace(source, shapes=tuple(args.shape)) if args.shape else source
+    if args.shape and len(args.shape) != len(source.declared):
+        raise ShapeError(
+            f"--shape: {args.model} has {len(source.declared)} inputs, got {len(args.shape)} shapes"
+        )
+    return replace(source, declared=tuple(args.shape)) if args.shape else source
 
 
 def _named(args: argparse.Namespace) -> Source:
@@ -115,31 +168,60 @@ def _named(args: argparse.Namespace) -> Source:
     given = {} if args.classes is None else {"num_classes": args.classes}
     if not given.keys() <= signature(make).parameters.keys():
         raise StriateError(f"--classes: {args.model} gives an image, not classes")
-    net = make(in_channels=shape[1], **given)
-    if args.weights:
-        st.load_weights(net, args.weights)
-    return Source(args.model, net, (shape,), (), *_pixels((shape,)))
+    with nn.init.skip() if args.weights else nullcontext():
+        net = make(in_channels=shape[1], **given)
+    mean, std = _pixels(shape[1])
+    return Source(
+        args.model, net, st.jit(net), (shape,), mean=mean, std=std, fresh=not args.weights
+    )
 
 
-def _pixels(shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _from_onnx(path: str) -> Source:
+    net = st.onnx.load(path)
+    inputs = net.graph.inputs
+    declared = tuple(_declared(v) for v in inputs)
+    first = declared[0] if declared else ()
+    mean, std = _pixels(3 if 3 in first[1:2] + first[3:4] else 1)
+    return Source(path, net, net, declared, tuple(map(_element, inputs)), mean=mean, std=std)
+
+
+def _from_training(path: str) -> Source:
+    net, meta = trained(path)
+    channels, size = meta["channels"], meta["size"]
+    return Source(
+        path,
+        net,
+        st.jit(net),
+        ((1, channels, size, size),),
+        classes=tuple(meta["classes"]),
+        mean=(float(meta["mean"]),) * channels,
+        std=(float(meta["std"]),) * channels,
+    )
+
+
+def _pixels(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std): ImageNet's for three channels, a half and a half for others."""
-    if shapes and len(shapes[0]) > 1 and shapes[0][1] == len(IMAGENET_MEAN):
+    if channels == len(IMAGENET_MEAN):
         return IMAGENET_MEAN, IMAGENET_STD
     return (0.5,), (0.5,)
 
 
-def _declared(tensor: Any) -> tuple[int, ...]:
+def _declared(tensor: Any) -> tuple[int | None, ...]:
     """The shape of an input of an ONNX model, with a batch of 1 where it is free.
 
     Raises:
-        ShapeError: another size is free.
+        ShapeError: the model does not say how many axes it has.
     """
-    sizes = tensor.shape
-    if sizes is not None and sizes and not isinstance(sizes[0], int):
-        sizes = (1, *sizes[1:])
-    if sizes is None or not all(isinstance(n, int) for n in sizes):
-        raise ShapeError(f"{tensor}: its size is free; say it with --shape, once per input")
-    return tuple(sizes)
+    if tensor.shape is None:
+        raise ShapeError(f"{tensor}: the model does not say how many axes this input has")
+    sizes = [n if isinstance(n, int) else None for n in tensor.shape]
+    return (1 if sizes[0] is None else sizes[0], *sizes[1:]) if sizes else ()
+
+
+def _element(tensor: Any) -> str:
+    """The dtype of an input of an ONNX model; float16 is float32 here."""
+    names = {"": "float32", "FLOAT": "float32", "FLOAT16": "float32", "DOUBLE": "float64"}
+    return names.get(tensor.dtype, str(tensor.dtype).lower())
 
 
 def trained(path: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -160,11 +242,10 @@ def trained(path: str) -> tuple[nn.Module, dict[str, Any]]:
 
 def at_least_one(text: str) -> int:
     """The type of counts on the command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
-    return value
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text!r}")
+    return int(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    return tuple(at_least_one(part) for part in text.replace("x", ",").split(","))
+    return tuple(at_least_one(part.strip()) for part in text.replace("x", ",").split(","))

@@ -73,6 +73,19 @@ class Node:
         """The graphs among its attributes."""
         return (a for a in self.attributes.values() if isinstance(a, Graph))
 
+    @property
+    def reads(self) -> set[str]:
+        """The names that it reads, those that its graphs read of the outside included."""
+        names = {*self.inputs} - {""}
+        for graph in self.subgraphs:
+            inside = {v.name for v in graph.inputs} | graph.initializers.keys()
+            found = {v.name for v in graph.outputs}
+            for inner in graph.nodes:
+                inside.update(inner.outputs)
+                found |= inner.reads
+            names |= found - inside
+        return names
+
     def __str__(self) -> str:
         shown = (f"{k}={_short(v)}" for k, v in self.attributes.items())
         arguments = ", ".join([*(n or "None" for n in self.inputs), *shown])

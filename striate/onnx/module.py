@@ -13,30 +13,25 @@ import numpy as np
 from striate.core.array import Array, asarray
 from striate.core.transforms import jit
 from striate.errors import DTypeError, ShapeError
-from striate.ir.graph import Value, constant
+from striate.ir.graph import constant
 from striate.nn.module import Module, Parameter
 from striate.onnx.model import Graph, Model, ModelError, Tensor
 from striate.onnx.operators.half import rounded_to_half
+from striate.onnx.parts import Parts, divided, fixed_names, fixed_needs
 from striate.onnx.read import read_bytes, read_file
-from striate.onnx.run import Runner, Scope, check_functions, check_operators, needed_values
+from striate.onnx.run import (
+    Runner,
+    Scope,
+    Static,
+    check_functions,
+    check_operators,
+    needed_values,
+)
+from striate.runtime.profile import Profile
 
 # Inputs that hold statistics, which are moved and not trained.
 _STATISTICS = {"BatchNormalization": (3, 4)}
 _KINDS = {"b": ("BOOL",), "f": ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")}
-
-
-class Static:
-    """A known input of a graph, as a part of the key of its trace."""
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
-        self.key = (value.dtype.str, value.shape, value.tobytes())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Static) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
 
 
 class Holder(Module):
@@ -57,7 +52,7 @@ class OnnxModule(Module):
     statistics, and dropout drops.
 
     Where an operator needs the values of data (non-maximum suppression, say) the module runs in
-    parts, from one such operator to the next, and cannot be traced.
+    parts, each compiled, from one such operator to the next, and cannot be traced.
     """
 
     def __init__(self, model: Model) -> None:
@@ -66,11 +61,14 @@ class OnnxModule(Module):
         self._places: dict[str, tuple[Module, str]] = {}
         needed = needed_values(model, model.graph)
         inputs = [v for v in model.graph.inputs if v.name in needed]
-        self._lazy = any(v.shape is None or len(v.shape) > 1 for v in inputs)
-        self._static = frozenset() if self._lazy else frozenset(v.name for v in inputs)
+        divide = any(v.shape is None or len(v.shape) > 1 for v in inputs)
+        self._static = frozenset() if divide else frozenset(v.name for v in inputs)
+        fixed = fixed_names(model) if divide else set()
+        if divide:
+            needed = fixed_needs(model, fixed)
         statistics = _statistics(model.graph)
         for name, value in model.graph.initializers.items():
-            if not self._lazy and name in needed:
+            if name in needed:
                 continue
             if value.dtype.kind in "biu":
                 if value.ndim > 1:
@@ -80,7 +78,8 @@ class OnnxModule(Module):
             else:
                 self._place(name, Parameter(value))
         self._model = _sharing(model, self._places)
-        self._plan = jit(self._run)
+        self._parts = divided(model, fixed) if divide else None
+        self._plan = self._new_plan()
         self.eval()
 
     @property
@@ -124,10 +123,37 @@ class OnnxModule(Module):
             DTypeError: an input has another kind of elements than the model declares.
             TraceError: the module is traced, and an operator needs the values of data.
         """
-        given = self._bind(args, kwargs)
-        if self._lazy:
-            return self._run(*given)
-        return self._plan(*given)
+        outputs = self._plan(*self._bind(args, kwargs))
+        if self._parts is not None:
+            outputs = self._rounded(outputs)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """Run the model for these inputs and time each step; nothing is assigned.
+
+        Returns:
+            What `st.jit(f).profile` gives; an operator that needs the values of data has a row of
+            its own.
+
+        Raises:
+            StriateError: the backend is not `native`, or as `forward`.
+        """
+        found: Profile = self._plan.profile(*self._bind(args, kwargs))
+        return found
+
+    def outline(self, *args: Any) -> None:
+        """Run what can be run without the values of the inputs, for those who watch the layers:
+        operators that need values are passed over, with all that depends on their results.
+        """
+        scope = Scope()
+        for name, value in self._weights().items():
+            scope.give(name, value)
+        for declared, value in zip(self.graph.inputs, args, strict=True):
+            if declared.name not in self._static:
+                scope.give(declared.name, value)
+        runner = Runner(self._model, self.training, partial=True)
+        runner.constants(self.graph, scope)
+        runner.walk(self.graph.nodes, scope, self._model.opsets)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | Static]:
         wanted = self.graph.inputs
@@ -153,26 +179,36 @@ class OnnxModule(Module):
             raise DTypeError(f"onnx: the input {declared} got {x.type}; cast it")
         return Static(x.numpy()) if declared.name in self._static else x
 
-    def _run(self, *values: Array | Static) -> Any:
+    def _weights(self) -> dict[str, Array]:
+        return {name: getattr(holder, leaf) for name, (holder, leaf) in self._places.items()}
+
+    def _new_plan(self) -> Any:
+        """What is called with the bound inputs: one traced function, or several."""
+        if self._parts is None:
+            return jit(self._run)
+        return Parts(self._model, self._parts, self._weights, lambda: self.training)
+
+    def _run(self, *values: Array | Static) -> list[Array]:
         scope = Scope()
-        for name, (holder, leaf) in self._places.items():
-            scope.define(name, getattr(holder, leaf), False)
+        for name, weight in self._weights().items():
+            scope.give(name, weight)
         for declared, value in zip(self.graph.inputs, values, strict=True):
-            if isinstance(value, Static):
-                scope.define(declared.name, Array(constant(value.value)), True)
-            else:
-                scope.define(declared.name, value, False)
-        outputs = Runner(self._model, self.training).run(self.graph, scope, self._model.opsets)
-        for k, declared in enumerate(self.graph.outputs):
-            if declared.dtype == "FLOAT16":
-                outputs[k] = rounded_to_half(outputs[k])
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+            scope.give(declared.name, value)
+        runner = Runner(self._model, self.training)
+        return self._rounded(runner.run(self.graph, scope, self._model.opsets))
+
+    def _rounded(self, outputs: list[Array]) -> list[Array]:
+        """The outputs, with those of float16 rounded to its values."""
+        declared = (v.dtype for v in self.graph.outputs)
+        pairs = zip(outputs, declared, strict=True)
+        return [rounded_to_half(y) if dtype == "FLOAT16" else y for y, dtype in pairs]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         memo[id(self._model)] = self._model  # values that do not change
+        memo[id(self._parts)] = self._parts
         memo[id(self._plan)] = None
         copy = super().__deepcopy__(memo)
-        copy.__dict__["_plan"] = jit(copy._run)
+        copy.__dict__["_plan"] = copy._new_plan()
         return copy
 
     def extra_repr(self) -> str:

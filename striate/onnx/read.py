@@ -232,25 +232,12 @@ class _Reader:
 def _makers(node: Node, makers: Mapping[str, int], outer: frozenset[str]) -> set[int]:
     """The numbers of the nodes whose outputs a node reads, in its graphs too."""
     found = set()
-    for name in {*node.inputs, *_free(node)} - {""}:
+    for name in node.reads:
         if name in makers:
             found.add(makers[name])
         elif name not in outer:
             raise ModelError(f"onnx: {node.title} reads {name!r}, which nothing defines")
     return found - {-1}
-
-
-def _free(node: Node) -> set[str]:
-    """Names from outside that the graphs of a node read."""
-    names: set[str] = set()
-    for graph in node.subgraphs:
-        inside = {v.name for v in graph.inputs} | graph.initializers.keys()
-        reads = {v.name for v in graph.outputs}
-        for inner in graph.nodes:
-            inside.update(inner.outputs)
-            reads.update(inner.inputs, _free(inner))
-        names |= reads - inside
-    return names
 
 
 def _text(name: str, data: bytes) -> str:

@@ -6,13 +6,14 @@ references of the ops, so that shapes computed from shapes are numbers when they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from striate.core.array import Array
 from striate.core.watching import Watcher, watchers
-from striate.ir.graph import Graph as Program, constant
+from striate.errors import TraceError
+from striate.ir.graph import Graph as Program, Value, constant
 from striate.nn.module import Parameter, Step
 from striate.onnx.model import Graph, Model, ModelError, Node
 from striate.onnx.operators import OPERATORS
@@ -22,8 +23,6 @@ from striate.transform.interpret import interpret
 FOLDED = 1 << 20  # the most elements of a static value that is computed at once
 DEPTH = 64  # of graphs in graphs, and functions in functions
 MAX_NODES = 100_000  # of a graph with functions and trips of loops written out
-
-Operands = tuple[Array | None, ...]  # None is an input that is left out
 
 
 # ---- what a model needs --------------------------------------------------------------------
@@ -101,25 +100,30 @@ def needed_values(model: Model, graph: Graph, wanted: Iterable[str] = ()) -> set
     """
     names = set(wanted)
     for node in reversed(graph.nodes):
-        rule = OPERATORS.get((node.domain, node.op_type))
-        read = any(name in names for name in node.outputs if name)
-        inner: set[str] = set()
-        if rule is None:
-            function = model.functions[node.domain, node.op_type]
-            body = function.body(node.attributes)
-            formal = needed_values(model, body, body_outputs(body) if read else ())
-            pairs = zip(body.inputs, node.inputs, strict=False)
-            names.update(actual for v, actual in pairs if v.name in formal)
-            continue
-        for sub in node.subgraphs:
-            results = body_outputs(sub)
-            kept = results if read else [results[k] for k in rule.known_results]
-            inner |= needed_values(model, sub, kept)
-            read = read or any(v.name in inner for v in sub.inputs)
-        names |= inner
-        if read and not rule.shape_only:
-            names.update(node.inputs)
-        names.update(node.inputs[k] for k in rule.known if k < len(node.inputs))
+        names |= asked_by(model, node, any(name in names for name in node.outputs if name))
+    return names
+
+
+def asked_by(model: Model, node: Node, read: bool) -> set[str]:
+    """The names whose values must be known to run a node; all that it reads, if its results must be
+    (`read`) and depend on more than shapes. Names inside of its graphs may be among them.
+    """
+    rule = OPERATORS.get((node.domain, node.op_type))
+    if rule is None:
+        body = model.functions[node.domain, node.op_type].body(node.attributes)
+        formal = needed_values(model, body, body_outputs(body) if read else ())
+        pairs = zip(body.inputs, node.inputs, strict=False)
+        return {actual for v, actual in pairs if v.name in formal} - {""}
+    names: set[str] = set()
+    for sub in node.subgraphs:
+        results = body_outputs(sub)
+        names |= needed_values(
+            model, sub, results if read else [results[k] for k in rule.known_results]
+        )
+        read = read or any(v.name in names for v in sub.inputs)
+    if read and not rule.shape_only:
+        names.update(node.inputs)
+    names.update(node.inputs[k] for k in rule.known if k < len(node.inputs))
     return names - {""}
 
 
@@ -129,6 +133,20 @@ def body_outputs(graph: Graph) -> list[str]:
 
 
 # ---- the walk ------------------------------------------------------------------------------
+
+
+class Static:
+    """A known value, as a part of the key of a trace."""
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+        self.key = (value.dtype.str, value.shape, value.tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
 
 class Scope:
@@ -149,13 +167,28 @@ class Scope:
         self.values[name] = value
         (self.static.add if static else self.static.discard)(name)
 
+    def give(self, name: str, value: Array | Static | None) -> None:
+        """`define`, for an argument of a trace."""
+        if isinstance(value, Static):
+            self.define(name, Array(constant(value.value)), True)
+        else:
+            self.define(name, value, False)
+
 
 class Runner:
-    """A model with a mode: runs its graphs, once."""
+    """A model with a mode: runs its graphs, once.
 
-    def __init__(self, model: Model, training: bool) -> None:
+    Args:
+        model: the model.
+        training: whether it is in training mode.
+        partial: leave out nodes of the main graph that need values which are not known, and all
+            that depends on their results.
+    """
+
+    def __init__(self, model: Model, training: bool, partial: bool = False) -> None:
         self.model = model
         self.training = training
+        self.partial = partial
         self._nodes = 0
 
     def run(self, graph: Graph, scope: Scope, opsets: Mapping[str, int]) -> list[Array]:
@@ -167,30 +200,60 @@ class Runner:
         """
         if scope.depth > DEPTH:
             raise ModelError(f"onnx: graphs and functions are nested more than {DEPTH} deep")
-        self._nodes += 1 + len(graph.nodes)
-        if self._nodes > MAX_NODES:
-            raise ModelError(f"onnx: the model runs more than {MAX_NODES} nodes, in loops of loops")
+        self.constants(graph, scope)
+        self.walk(graph.nodes, scope, opsets)
+        return self.results(graph, scope)
+
+    @staticmethod
+    def constants(graph: Graph, scope: Scope) -> None:
+        """Define the initialisers of a graph, as far as the scope does not have them."""
         for name, value in graph.initializers.items():
             if name not in scope.values:
                 scope.define(name, Array(constant(value)), True)
-        for node in graph.nodes:
-            with named(node):
-                operands = tuple(scope.values[name] if name else None for name in node.inputs)
-                self._node(node, operands, scope, opsets)
-                if watchers():
-                    _tell(watchers(), node, operands, scope)
-        return [self._result(graph, scope, name) for name in body_outputs(graph)]
 
     @staticmethod
-    def _result(graph: Graph, scope: Scope, name: str) -> Array:
-        value = scope.values.get(name)
-        if value is None:
-            raise ModelError(f"onnx: graph {graph.name!r}: its output {name!r} has no value")
-        return value
+    def results(graph: Graph, scope: Scope) -> list[Array]:
+        """The outputs of a graph whose nodes have run.
 
-    def _node(
-        self, node: Node, operands: Operands, scope: Scope, opsets: Mapping[str, int]
-    ) -> None:
+        Raises:
+            ModelError: one is left out.
+        """
+        found = [scope.values.get(name) for name in body_outputs(graph)]
+        for name, value in zip(body_outputs(graph), found, strict=True):
+            if value is None:
+                raise ModelError(f"onnx: graph {graph.name!r}: its output {name!r} has no value")
+        return found  # type: ignore[return-value]
+
+    def walk(self, nodes: Sequence[Node], scope: Scope, opsets: Mapping[str, int]) -> None:
+        """Run nodes, which read and define names of `scope`.
+
+        Raises:
+            ModelError, StriateError: as `run`.
+        """
+        self._nodes += 1 + len(nodes)
+        if self._nodes > MAX_NODES:
+            raise ModelError(f"onnx: the model runs more than {MAX_NODES} nodes, in loops of loops")
+        for node in nodes:
+            known = self._run_node(node, scope, opsets)
+            if watchers():
+                _tell(watchers(), node, scope, known)
+
+    def _run_node(self, node: Node, scope: Scope, opsets: Mapping[str, int]) -> bool:
+        """Whether it could be run; if not, its outputs are not defined."""
+        outermost = self.partial and not scope.depth
+        if outermost and not node.reads <= scope.values.keys():
+            return False
+        try:
+            with named(node):
+                self._node(node, scope, opsets)
+        except TraceError:
+            if not outermost:
+                raise
+            return False
+        return True
+
+    def _node(self, node: Node, scope: Scope, opsets: Mapping[str, int]) -> None:
+        operands = _operands(node, scope)
         rule = OPERATORS.get((node.domain, node.op_type))
         static = all(name in scope.static for name in node.inputs if name)
         if rule is None:
@@ -227,7 +290,7 @@ class Runner:
 
         return run
 
-    def _function(self, node: Node, operands: Operands, scope: Scope) -> list[Any]:
+    def _function(self, node: Node, operands: tuple[Array | None, ...], scope: Scope) -> list[Any]:
         """A call of an operator that the model defines; inputs at the end may be left out."""
         function = self.model.functions[node.domain, node.op_type]
         inside = Scope()
@@ -240,11 +303,17 @@ class Runner:
         return list(self.run(function.body(node.attributes), inside, function.opsets))
 
 
-def _tell(told: Iterable[Watcher], node: Node, operands: Operands, scope: Scope) -> None:
-    """Tell who watches the layers of a network of a node that has run."""
+def _operands(node: Node, scope: Scope) -> tuple[Array | None, ...]:
+    """The inputs of a node; None is one that is left out."""
+    return tuple(scope.values[name] if name else None for name in node.inputs)
+
+
+def _tell(told: Iterable[Watcher], node: Node, scope: Scope, known: bool) -> None:
+    """Tell who watches the layers of a network of a node that has run, or could not be."""
+    operands = tuple(scope.values.get(name) for name in node.inputs)
     weights = tuple(x for x in operands if isinstance(x, Parameter))
     step = Step(node.name or " ".join(filter(None, node.outputs)), node.op_type, weights)
-    results = [scope.values[name] for name in node.outputs if name]
+    results = [scope.values[name] for name in node.outputs if name] if known else []
     for watcher in told:
         watcher(step, operands, results)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from math import prod
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from striate.core.array import Array, tracing
 from striate.core.watching import watching
@@ -34,9 +34,10 @@ class Row:
     Attributes:
         name: its path in the network.
         kind: its class.
-        shape: of its first output.
+        shape: of its first output; None where that depends on the values of data.
         parameters: elements of its own weights; 0 in a second call.
-        macs: multiply-adds of convolutions and matrix products, those with padding included.
+        macs: multiply-adds of convolutions and matrix products, those with padding included; 0
+            where the shape is None.
         field: per spatial axis of the input, how much of it the central element of the output
             depends on; None where that is all of it.
         nbytes: of its outputs.
@@ -44,7 +45,7 @@ class Row:
 
     name: str
     kind: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     parameters: int
     macs: int
     field: tuple[int | None, ...]
@@ -84,22 +85,22 @@ class Summary:
     @property
     def totals(self) -> list[str]:
         """The lines under the table."""
+        unknown = sum(r.shape is None for r in self.rows)
         return [
             f"parameters {self.parameters:,} ({self.trainable:,} trained), "
             f"{_bytes(self.parameter_bytes)} with buffers",
             f"multiply-adds {self.macs:,} for {' and '.join(map(_shape, self.inputs))}",
             f"outputs of all layers {_bytes(self.output_bytes)}",
+            *(
+                [f"without {unknown} layers (?) that depend on values of the data"]
+                if unknown
+                else []
+            ),
         ]
 
     def _cells(self) -> list[list[str]]:
         head = ["layer", "kind", "output", "parameters", "multiply-adds", "field", "memory"]
-        return [head] + [
-            [
-                r.name or "(whole)", r.kind, _shape(r.shape), f"{r.parameters:,}", f"{r.macs:,}",
-                _field(r.field), _bytes(r.nbytes),
-            ]
-            for r in self.rows
-        ]  # fmt: skip
+        return [head, *(_row_cells(r) for r in self.rows)]
 
     def __str__(self) -> str:
         cells = self._cells()
@@ -137,21 +138,42 @@ class Summary:
 _LEFT = 3  # columns of text
 
 
+def _row_cells(r: Row) -> list[str]:
+    first = [r.name or "(whole)", r.kind]
+    if r.shape is None:
+        return [*first, "?", f"{r.parameters:,}", "?", "?", "?"]
+    return [
+        *first, _shape(r.shape), f"{r.parameters:,}", f"{r.macs:,}", _field(r.field),
+        _bytes(r.nbytes),
+    ]  # fmt: skip
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A network that can pass over layers which need the values of its inputs."""
+
+    def outline(self, *args: Array) -> None:
+        """Run what can be run on shapes alone; who watches layers is told of the others, too."""
+        ...
+
+
 def summary(
     net: Module, *input_shapes: Sequence[int], dtype: object = "float32", title: str | None = None
 ) -> Summary:
     """The table of a network: per layer output shape, parameters, multiply-adds, field, memory.
 
-    In evaluation mode; nothing is computed and nothing of the network is changed.
+    In evaluation mode; nothing is computed and nothing of the network is changed. Of a network from
+    an ONNX file, layers that depend on values (behind a suppression of boxes, say) have rows
+    without sizes.
 
     Args:
         net: the network.
         input_shapes: one per input, batch included: `(1, 3, 224, 224)`.
-        dtype: of the inputs.
+        dtype: of the inputs; a list has one for each.
         title: the first line; the class of the network by default.
 
     Raises:
-        ShapeError: no shape is given, or the network raises it for this one.
+        ShapeError: no shape is given, not as many as dtypes, or the network raises it for this one.
         DTypeError: a size is not an integer, or there is no such dtype.
         TraceError: the network's code depends on values.
 
@@ -165,11 +187,14 @@ def summary(
     if not input_shapes:
         raise ShapeError("summary: give a shape per input, as summary(net, (1, 3, 224, 224))")
     shapes = tuple(integers("summary", "input_shapes", shape) for shape in input_shapes)
-    element = as_dtype(dtype)
-    sources = [parameter(TensorType(shape, element)) for shape in shapes]
+    dtypes = [as_dtype(d) for d in (dtype if isinstance(dtype, list) else [dtype] * len(shapes))]
+    if len(dtypes) != len(shapes):
+        raise ShapeError(f"summary: {len(shapes)} shapes and {len(dtypes)} dtypes")
+    sources = [parameter(TensorType(*pair)) for pair in zip(shapes, dtypes, strict=True)]
     recorder = _Recorder(net, sources)
+    call = net.outline if isinstance(net, Outlined) else net
     with tracing(), evaluation(net), watching(recorder):
-        net(*(Array(s) for s in sources))
+        call(*(Array(s) for s in sources))
     parameters = list(net.parameters())
     return Summary(
         title or type(net).__name__,
@@ -207,6 +232,8 @@ class _Recorder:
         weights = [w for w in weights if id(w) not in self._counted]
         self._counted.update(map(id, weights))
         size = sum(prod(w.shape) for w in weights)
+        if isinstance(layer, Step) and not nodes:
+            self.rows.append(Row(name, kind, None, size, 0, (), 0))
         if not nodes or not (leaf or macs or size):
             return
         field = self._field_of(nodes[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,77 @@ def test_onnx_with_free_sizes(tmp_path: Path, capsys: Output) -> None:
     assert "no ONNX model" in capsys.readouterr().err
 
 
+DETECTOR = """<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 1, 4, 5] image) => (float[m, 4] found, float[1, 4, 5] scaled)
+<int64[1] most = {9}, float[1] overlap = {0.5}, float[1] least = {0.5}, int64[3] boxes3 = {1, 5, 4},
+ int64[3] scores3 = {1, 1, 5}, float four = {4}, int64 column = {2}, int64[2] rows = {5, 4}>
+{
+  boxes = Reshape (image, boxes3)
+  sums = ReduceSum <keepdims = 0> (boxes, axis)
+  axis = Constant <value_ints = [2]> ()
+  scores = Reshape (sums, one)
+  one = Constant <value_ints = [1, 1, 5]> ()
+  kept = NonMaxSuppression (boxes, scores, most, overlap, least)
+  numbers = Gather <axis = 1> (kept, column)
+  flat = Reshape (image, rows)
+  found = Gather (flat, numbers)
+  moved = Mul (image, four)
+  size = Constant <value_ints = [1, 4, 5]> ()
+  scaled = Reshape (moved, size)
+}"""
+
+
+def test_a_model_that_needs_values(tmp_path: Path, capsys: Output) -> None:
+    parser = pytest.importorskip("onnx.parser")
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(parser.parse_model(DETECTOR).SerializeToString())
+    assert main(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^kept +NonMaxSuppression +\? +0 +\? +\? +\?$", text, re.MULTILINE)
+    assert re.search(r"^found +Gather +\?", text, re.MULTILINE)
+    assert re.search(r"^scaled +Reshape +1x4x5 ", text, re.MULTILINE)  # behind it, not from it
+    assert "without 3 layers (?) that depend on values" in text
+    assert main(["bench", str(path), "--seconds", "0.01"]) == 0
+    text = capsys.readouterr().out
+    assert "without those of nodes" in text
+    assert re.search(r"^ +\d+ .*  kept  by itself$", text, re.MULTILINE)
+    Image.new("L", (5, 4), 255).save(tmp_path / "x.png")
+    assert main(["predict", str(path), str(tmp_path / "x.png"), "--mean", "0", "--std", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("output 0: float32[5, 4], 1 to 1")  # points overlap with none
+    with pytest.raises(SystemExit):
+        main(["bench", str(path), "--shape", ""])
+    assert main(["convert", str(path), str(tmp_path / "again.onnx")]) == 1
+    assert "must be known" in capsys.readouterr().err
+
+
+def test_predict_takes_folders_and_channels_last(tmp_path: Path, capsys: Output) -> None:
+    """A model that gives the mean colour, from images as they are (uint8)."""
+    parser = pytest.importorskip("onnx.parser")
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+      g (uint8[N, H, W, 3] x) => (float[N, 3] y)
+      { f = Cast <to = 1> (x) y = ReduceMean <axes = [1, 2], keepdims = 0> (f) }""")
+    path = tmp_path / "colour.onnx"
+    path.write_bytes(model.SerializeToString())
+    for name, size in (("a/x.png", (5, 3)), ("b/x.PNG", (2, 7)), ("b/.y.png", (1, 1))):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (10, 20, size[0])).save(tmp_path / "photos" / name, format="PNG")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    call = ["predict", str(path), str(tmp_path / "photos"), "--out", str(tmp_path / "y.npz")]
+    assert main(call) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and "a" in lines[0] and ": 1 " in lines[0]
+    found = weights.read(tmp_path / "y.npz")
+    assert [found[k].tolist() for k in found] == [[[10, 20, 5]], [[10, 20, 2]]]
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(path), str(tmp_path / "empty")]) == 1
+    assert "no image" in capsys.readouterr().err
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    call = ["predict", str(path), str(tmp_path / "photos"), "--labels", str(tmp_path / "latin.txt")]
+    assert main(call) == 1
+    assert "no text in UTF-8" in capsys.readouterr().err
+
+
 def test_real_models(shared_data: Path, capsys: Output) -> None:
     pytest.importorskip("onnx")
     folder = shared_data / "onnx_ultraface"
@@ -179,6 +252,37 @@ def test_to_onnx(saved: Path, tmp_path: Path, capsys: Output) -> None:
     np.testing.assert_allclose(st.onnx.load(target)(x).numpy(), want, rtol=0, atol=bound)
 
 
+def test_weights_of_networks(saved: Path, tmp_path: Path, capsys: Output) -> None:
+    """From a network by name into ONNX, and from there into the weights that it began with."""
+    pytest.importorskip("onnx")
+    model, last = str(tmp_path / "small.onnx"), str(tmp_path / "last.safetensors")
+    options = ["--weights", str(saved), "--classes", "3", "--shape", "1,3,8,8"]
+    assert main(["convert", "small", model, *options]) == 0
+    assert main(["convert", model, last]) == 0
+    assert capsys.readouterr().err == ""
+    first, found = weights.read(saved), weights.read(last)
+    assert weights.metadata(last) == {"format": "pt"}
+    for name, value in found.items():
+        np.testing.assert_array_equal(first[name], value)
+    assert first.keys() - found.keys() == {k for k in first if k.endswith("num_batches_tracked")}
+    doubled = str(tmp_path / "doubled.npz")
+    weights.write(doubled, {k: 2 * v for k, v in found.items()})
+    assert main(["convert", model, last, "--weights", doubled]) == 0
+    np.testing.assert_array_equal(weights.read(last)["0.weight"], 2 * found["0.weight"])
+    assert main(["convert", "small", str(tmp_path / "fresh.pt"), "--classes", "3"]) == 0
+    assert "random weights" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_read_enough() -> None:
+    """As `| head -1`; another exit would print what Python thinks of a closed pipe."""
+    call = [sys.executable, "-m", "striate.cli", "inspect", "resnet50"]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -189,7 +293,13 @@ def test_to_onnx(saved: Path, tmp_path: Path, capsys: Output) -> None:
         (["bench", __file__], "nor one of"),
         (["convert", __file__, "x.npz"], "safetensors, npz or PyTorch"),
         (["inspect", "dncnn", "--classes", "3"], "gives an image, not classes"),
-        (["convert", "small", "x.npz", "--shape", "1,1,8,8"], "are for networks"),
+        (["convert", __file__, "x.npz", "--shape", "1,1,8,8"], "are for networks"),
+        (["inspect", __file__, "--shape", "1,1,8,8"], "are for networks"),
+        (["inspect", __file__], "safetensors, npz or PyTorch"),
+        (["convert", "small", "x.npz", "--key", "a"], "--key is for PyTorch's files"),
+        (["convert", "small", "x.npz", "--dynamic-batch"], "--dynamic-batch is for networks"),
+        (["inspect", "small", "--shape", "1,1,8,8", "--shape", "1,1,8,8"], "1 inputs, got 2"),
+        (["predict", "small", "x.png", "--labels", "no.txt", "--shape", "1,3,8,8"], "no.txt"),
         (["convert", "small", "x.onnx", "--key", "a"], "are for weights"),
         (["predict", "small", "x.png", "--mean", "1", "2"], "--mean and --std are 1 or 1 numbers"),
         (["predict", "small", "x.png", "--shape", "1,2,8,8"], "an image is (1, 1 or 3, H, W)"),
@@ -211,7 +321,15 @@ def test_labels_that_do_not_fit(saved: Path, tmp_path: Path, capsys: Output) -> 
 
 @pytest.mark.parametrize(
     "call",
-    [["bench"], ["inspect", "small", "--shape", "1,a"], ["convert", "a", "b", "--rename", "x"]],
+    [
+        ["bench"],
+        ["inspect", "small", "--shape", "1,a"],
+        ["inspect", "small", "--shape", "1,-3"],
+        ["inspect", "small", "--shape", f"1,{2**63}"],
+        ["inspect", "small", "--classes", "0"],
+        ["convert", "a", "b", "--rename", "x"],
+        ["predict", "small"],
+    ],
 )
 def test_wrong_calls(call: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
