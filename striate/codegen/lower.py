@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from striate.codegen.boxes import Operand, copy_step, map_step, sum_step
 from striate.codegen.epilogue import Epilogue
@@ -17,8 +18,13 @@ from striate.codegen.kernel import Buffer, Step, View
 from striate.codegen.layouts import TargetLayouts
 from striate.codegen.op_steps import LOWERINGS, blocked_conv
 from striate.codegen.pointwise import Instruction
+from striate.dtype import float32
 from striate.errors import StriateError
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Value, topological
+from striate.ir.types import TensorType
+from striate.ops.index import index_error
+from striate.ops.movement import BROADCAST_TO
+from striate.ops.pool import LAST_WRITER, writer_error
 from striate.target import Target
 from striate.transform.blocks import block_channels
 from striate.transform.factor import factor_sums
@@ -44,15 +50,19 @@ class Program:
         steps: the kernel calls, in order.
         inputs: the memory of each input of the graph.
         outputs: the memory of each output; it may be that of an input or a constant.
+        results: the types of the outputs.
         constants: memory with content that is known.
-        faults: per op that can meet a bad index the memory in which it says so, and its name.
+        faults: per op that can meet a bad index the memory in which it says so, and what to raise.
+        largest: the op and the type of the largest value.
     """
 
     steps: list[Step] = field(default_factory=list)
     inputs: list[Buffer] = field(default_factory=list)
     outputs: list[Buffer] = field(default_factory=list)
+    results: list[TensorType] = field(default_factory=list)
     constants: dict[Buffer, Value] = field(default_factory=dict)
-    faults: list[tuple[Buffer, Node]] = field(default_factory=list)
+    faults: list[tuple[Buffer, Callable[[int], IndexError]]] = field(default_factory=list)
+    largest: tuple[str, TensorType] = ("", TensorType((), float32))
 
 
 class Lowering:
@@ -72,6 +82,11 @@ class Lowering:
             self._origins = tuple(dict.fromkeys(n.origin for n in self.fusion.members(group)))
             self._lower(group)
         self.program.outputs = [self._memory[y] for y in graph.outputs]
+        self.program.results = [y.type for y in graph.outputs]
+        full = [n for n in self.fusion.order if n.op is not BROADCAST_TO]
+        if full:
+            n = max(full, key=lambda n: n.type.nbytes)
+            self.program.largest = (n.op.name, n.type)
 
     # ---- memory ------------------------------------------------------------------------
 
@@ -109,7 +124,9 @@ class Lowering:
     def fault(self, n: Node) -> Buffer:
         """i64[2] that a kernel sets to (1, index) where an index is out of range."""
         buffer = Buffer(16, f"fault of {n!r}")
-        self.program.faults.append((buffer, n))
+        known = (n.attrs,) if n.op is LAST_WRITER else (n.op.name, n.attrs)
+        error = writer_error if n.op is LAST_WRITER else index_error
+        self.program.faults.append((buffer, partial(error, *known)))
         return buffer
 
     def add(self, steps: list[Step]) -> None:

@@ -32,8 +32,9 @@ from striate.ir.types import TensorType
 from striate.ops.movement import alias
 from striate.ops.operand import as_node
 from striate.pytree import TreeDef, flatten, tree_map, unflatten
-from striate.runtime.plan import MAX_PLANS, Plan, plan_of, rows
+from striate.runtime.plan import MAX_PLANS, Plan, plan_of
 from striate.transform import autodiff
+from striate.transform.canonical import rows
 
 P = ParamSpec("P")
 R = TypeVar("R")

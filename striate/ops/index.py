@@ -38,11 +38,11 @@ def _check(name: str, index: Value, attrs: Indexing) -> Value:
     """
     n = attrs.size
     if index.size and not (-n <= index.min() and index.max() < n):
-        raise index_error(name, index.max() if index.max() >= n else index.min(), attrs)
+        raise index_error(name, attrs, index.max() if index.max() >= n else index.min())
     return np.where(index < 0, index + n, index)
 
 
-def index_error(name: str, index: int, attrs: Indexing) -> IndexError:
+def index_error(name: str, attrs: Indexing, index: int) -> IndexError:
     """What is raised for an index outside of [-size, size)."""
     return IndexError(
         f"{name}: index {index} is out of range for axis {attrs.axis} of size {attrs.size}"

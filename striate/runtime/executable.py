@@ -22,19 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.codegen.kernel import At, Buffer, Kernel, Scratch, Step, Table
-from striate.codegen.lower import PASSES, Lowering
+from striate.codegen.lower import Program
 from striate.codegen.machine import current_target
-from striate.config import settings
 from striate.ir.graph import Graph, Value
 from striate.memory import address, aligned_copy, aligned_empty, allocate, located
-from striate.ops.index import index_error
-from striate.ops.pool import LAST_WRITER, writer_error
+from striate.runtime import team
 from striate.runtime.arena import barriers, place
-from striate.runtime.debug import show_pass, show_plan
+from striate.runtime.debug import show_plan
 from striate.runtime.jit import load
 from striate.runtime.profile import Profile
-from striate.runtime.team import BARRIER, SINGLE, Program, get_num_threads, profile, run
-from striate.transform.interpret import refuse_larger_than_memory
+from striate.runtime.programs import program_for
+from striate.runtime.team import BARRIER, SINGLE, get_num_threads, profile, run
+from striate.target import Target
+from striate.transform.canonical import Canonical
 
 WORTH_KEEPING = 1 << 14  # bytes that steps on constant inputs must make to be kept
 KEPT_BYTES = 1 << 30  # the most that all plans keep together; those not used longest let go first
@@ -46,7 +46,7 @@ ALONE = 1 << 19  # a plan of less work than this takes one thread less time than
 _BYTES = np.dtype(np.uint8)
 
 Memory = NDArray[np.uint8]
-Runner = Callable[[Program, int], Any]
+Runner = Callable[[team.Program, int], Any]
 
 
 # One plan is prepared, and runs, at a time. Who forks waits for it: what a child finds is whole.
@@ -138,7 +138,7 @@ class Bound:
                 words.append(value)
         self.words[:] = words
         self.patched, self.memory, self.offset = np.array(patches, np.int64).reshape(-1, 3).T.copy()
-        self.program = Program(
+        self.program = team.Program(
             np.array(rows, np.int64).reshape(-1, 3), keep=(tables, fixed, self.words)
         )
 
@@ -206,21 +206,18 @@ class _Kept:
 _kept = _Kept()
 
 
-class Executable:
-    """A graph as machine code: `executable(values)` gives the values of its outputs."""
+def executable(form: Canonical, graph: Callable[[], Graph]) -> Executable:
+    """The executable of a form, whose graph is made if it is needed."""
+    target = current_target()
+    return Executable(program_for(form, graph, target), target)
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        for node in graph.nodes():
-            refuse_larger_than_memory(node)
-        self.target = current_target()
-        show_pass("graph", graph)
-        for name, change in PASSES:
-            graph = change(graph, self.target)
-            if settings().verify:
-                graph.verify()
-            show_pass(name, graph)
-        self.program = Lowering(graph, self.target).program
+
+class Executable:
+    """A program as machine code: `executable(values)` gives the values of its outputs."""
+
+    def __init__(self, program: Program, target: Target) -> None:
+        self.program = program
+        self.target = target
         show_plan(self.program.steps, self.target)
         self.code = load([s.kernel for s in self.program.steps], self.target)
         self.alone = work(self.program.steps) < ALONE
@@ -228,8 +225,8 @@ class Executable:
         self._known = {b: aligned_copy(v) for b, v in self.program.constants.items()}
         self._given = {b: i for i, b in enumerate(self.program.inputs)}
         self._made = {
-            b: (y.shape, y.type.dtype.numpy)
-            for b, y in zip(self.program.outputs, graph.outputs, strict=True)
+            b: (y.shape, y.dtype.numpy)
+            for b, y in zip(self.program.outputs, self.program.results, strict=True)
             if b not in self._given and b not in self._known
         }
         everything = {b: i for i, b in enumerate([*self.program.inputs, *self._made, *self._known])}
@@ -354,10 +351,8 @@ class Executable:
         return [everything[i] for i in self._results], told
 
     def _check(self) -> None:
-        for fault, (_, node) in zip(self._faults, self.program.faults, strict=True):
+        for fault, (_, error) in zip(self._faults, self.program.faults, strict=True):
             if fault[0]:
                 index = int(fault[1])
                 fault[:] = 0
-                if node.op is LAST_WRITER:
-                    raise writer_error(node.attrs, index)
-                raise index_error(node.op.name, index, node.attrs)
+                raise error(index)

@@ -55,7 +55,7 @@ def _files() -> Iterator[Path]:
 
 
 @cache
-def _version() -> bytes:
+def code_version() -> bytes:
     """What all keys share: the versions of LLVM and of the sources that determine code."""
     total = sha256(repr((llvmlite.__version__, llvm.llvm_version_info)).encode())
     for path in _files():
@@ -69,14 +69,15 @@ def _disk(folder: str, megabytes: int) -> ObjectCache:
     return ObjectCache(place, megabytes << 20)
 
 
-def _disk_now() -> ObjectCache:
+def disk_cache() -> ObjectCache:
+    """The cache that the settings in force name."""
     chosen = settings()
     return _disk(chosen.cache_dir, chosen.cache_size)
 
 
 def _key(kernel: Kernel, target: Target) -> str:
     identity = f"{type(kernel).__module__} {kernel!r} {target!r}".encode()
-    return sha256(_version() + identity).hexdigest()
+    return sha256(code_version() + identity).hexdigest()
 
 
 def objects(kernels: Iterable[Kernel], target: Target) -> dict[Kernel, bytes]:
@@ -87,7 +88,7 @@ def objects(kernels: Iterable[Kernel], target: Target) -> dict[Kernel, bytes]:
     Raises:
         StriateError: a kernel cannot be compiled.
     """
-    disk = _disk_now()
+    disk = disk_cache()
     wanted = dict.fromkeys(kernels)
     keys = {kernel: _key(kernel, target) for kernel in wanted if is_ours(kernel)}
     known = {kernel: data for kernel, key in keys.items() if (data := disk.get(key)) is not None}

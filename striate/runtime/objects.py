@@ -1,4 +1,5 @@
-"""Object files on disk, so that a kernel is compiled once for a user and not once a process.
+"""Object files on disk, so that a kernel is compiled once for a user and not once a process; and
+programs, so that a network is lowered once.
 
 An entry is a file named by a key: magic, sha256 of (key + content), content. The sum finds what was
 truncated, flipped or renamed, but whoever writes a file can write its sum. What is loaded becomes
@@ -22,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 
 MAGIC = b"striate1"
+KINDS = (".o", ".plan")  # how names end
 _HEADER = len(MAGIC) + 32
 _HOUR = 3600
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -54,7 +56,7 @@ def _sum(key: str, content: bytes) -> bytes:
 
 
 class ObjectCache:
-    """Bytes by key (hexadecimal digits) in a folder.
+    """Bytes by key (hexadecimal digits) and kind (`o`, `plan`) in a folder.
 
     Args:
         folder: made, with mode 0700, if there is none; None: keep nothing.
@@ -89,21 +91,21 @@ class ObjectCache:
                 stacklevel=2,
             )
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.o"
+    def _path(self, key: str, kind: str) -> Path:
+        return self.folder / f"{key}.{kind}"
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, kind: str = "o") -> bytes | None:
         """The content of a key, or None: unknown, damaged, or not to be trusted."""
         if not self._usable:
             return None
         try:
-            file = os.open(self._path(key), os.O_RDONLY | _FLAGS)
+            file = os.open(self._path(key, kind), os.O_RDONLY | _FLAGS)
         except OSError:
             return None
         try:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode) or not _private(status):
-                self._warn(self._path(key))
+                self._warn(self._path(key, kind))
                 return None
             data = b""
             while part := os.read(file, status.st_size + 1):
@@ -116,16 +118,16 @@ class ObjectCache:
         if data[:_HEADER] != MAGIC + _sum(key, content):
             return None
         if time.time() - status.st_mtime > _HOUR:
-            self._renew(key)
+            self._renew(self._path(key, kind))
         return content
 
-    def _renew(self, key: str) -> None:
+    def _renew(self, path: Path) -> None:
         try:
-            os.utime(self._path(key))
+            os.utime(path)
         except OSError:
             pass
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes, kind: str = "o") -> None:
         """Keep the content of a key, in the place of any other."""
         if not self._usable:
             return
@@ -136,7 +138,7 @@ class ObjectCache:
             try:
                 with os.fdopen(file, "wb") as stream:
                     stream.write(data)
-                os.replace(new, self._path(key))
+                os.replace(new, self._path(key, kind))
             except OSError:
                 os.unlink(new)
                 raise
@@ -155,7 +157,7 @@ class ObjectCache:
                 except OSError:  # another process was faster
                     continue
                 if stat.S_ISREG(status.st_mode) and (
-                    entry.name.endswith(".o") or entry.name[0] == "."
+                    entry.name.endswith(KINDS) or entry.name[0] == "."
                 ):
                     yield status.st_mtime, status.st_size, entry.path
 

@@ -1,8 +1,7 @@
 """The boundary between what is to be computed and how.
 
-`evaluate` computes nodes. Their graph is brought into a canonical form in which every known value
-is an input, so that two graphs of one structure share one `Plan`: changing data (a learning rate
-too) never compiles anew. A backend is a function Graph -> Plan.
+`evaluate` computes nodes. They are brought into canonical form (`transform/canonical.py`); equal
+forms share one `Plan`. A backend is a function from a form to a plan.
 """
 
 from __future__ import annotations
@@ -11,13 +10,15 @@ import gc
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from striate.config import settings
 from striate.errors import StriateError, TraceError
-from striate.ir.graph import PARAMETER, Graph, Node, Value, parameter, remade, topological
-from striate.ops.movement import ALIAS, filled
+from striate.ir.graph import PARAMETER, Graph, Node, Value
+from striate.ops.movement import filled
+from striate.transform.canonical import Canonical, canonical
 from striate.transform.interpret import interpret
 from striate.transform.simplify import simplify
 
@@ -43,17 +44,29 @@ class Plan(Protocol):
         ...
 
 
-def _compile(graph: Graph) -> Plan:
+def simplified(form: Canonical) -> Graph:
+    """What a backend computes.
+
+    Raises:
+        StriateError: a rule broke the graph (`verify`).
+    """
+    graph = simplify(form.graph())
+    if settings().verify:
+        graph.verify()
+    return graph
+
+
+def _compile(form: Canonical) -> Plan:
     """Machine code; LLVM is loaded with the first plan."""
     module = import_module("striate.runtime.executable")
-    return cast(Plan, module.Executable(graph))
+    return cast(Plan, module.executable(form, partial(simplified, form)))
 
 
 class Interpreted:
     """The plan of the interpreter."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, form: Canonical) -> None:
+        self.graph = graph = simplified(form)
         self.fresh = [False] * len(graph.outputs)  # NumPy may give a view of an input
 
     def __call__(self, values: Sequence[Value], state: Sequence[int] = ()) -> list[Value]:
@@ -67,7 +80,7 @@ class Interpreted:
         raise StriateError("profile: the backend numpy has no steps; use native")
 
 
-BACKENDS: dict[str, Callable[[Graph], Plan]] = {
+BACKENDS: dict[str, Callable[[Canonical], Plan]] = {
     "native": _compile,
     "numpy": Interpreted,
 }
@@ -76,8 +89,8 @@ MAX_PLANS = 512
 _plans: OrderedDict[Hashable, Plan] = OrderedDict()
 
 
-def build(graph: Graph) -> Plan:
-    """The executable of a graph, by the backend in force.
+def build(form: Canonical) -> Plan:
+    """The executable of a form, by the backend in force.
 
     Raises:
         StriateError: there is no such backend, or a pass broke the graph (`verify`).
@@ -85,53 +98,7 @@ def build(graph: Graph) -> Plan:
     name = settings().backend
     if name not in BACKENDS:
         raise StriateError(f"backend: {name!r} is not one of {', '.join(sorted(BACKENDS))}")
-    graph = simplify(graph)
-    if settings().verify:
-        graph.verify()
-    return BACKENDS[name](graph)
-
-
-def canonical(outputs: Sequence[Node]) -> tuple[Hashable, list[Node]]:
-    """(key, leaves): a key that equal structures share, and the leaves in the key's order."""
-    index: dict[Node, int] = {}
-    leaves: list[Node] = []
-    key: list[Hashable] = []
-    for number, node in enumerate(rows(outputs)):
-        index[node] = number
-        if _is_known(node) or not node.inputs:
-            leaves.append(node)
-            key.append(node.type)
-        else:
-            key.append((node.op, node.attrs, *(index[_meant(x)] for x in node.inputs)))
-    return (tuple(key), tuple(index[_meant(y)] for y in outputs)), leaves
-
-
-def rows(outputs: Sequence[Node]) -> list[Node]:
-    """The nodes of the canonical form, in its order: known values are leaves, aliases are gone."""
-    return [n for n in topological(outputs, stop=_is_known) if _meant(n) is n]
-
-
-def _meant(node: Node) -> Node:
-    """What an alias stands for; any other node is itself."""
-    while node.op is ALIAS and not _is_known(node):
-        (node,) = node.inputs
-    return node
-
-
-def _is_known(node: Node) -> bool:
-    return node.data is not None
-
-
-def _graph(outputs: Sequence[Node], leaves: Sequence[Node]) -> Graph:
-    """The pure function of the leaves. Many graphs share its plan, so the origin of a node is the
-    number of its row.
-    """
-    inputs = tuple(parameter(x.type) for x in leaves)
-    new: dict[Node, Node] = dict(zip(leaves, inputs, strict=True))
-    for number, node in enumerate(rows(outputs)):
-        if node not in new:
-            new[node] = remade(node, tuple([new[_meant(x)] for x in node.inputs]), number)
-    return Graph(inputs, tuple(new[_meant(y)] for y in outputs))
+    return BACKENDS[name](form)
 
 
 @contextmanager
@@ -148,18 +115,18 @@ def _without_collection() -> Iterator[None]:
 
 def plan_of(outputs: Sequence[Node]) -> tuple[Plan, list[Node]]:
     """(plan, leaves): the plan's inputs are the values of the leaves, in order."""
-    key, leaves = canonical(outputs)
+    form = canonical(outputs)
     chosen = settings()
-    key = (chosen.backend, chosen.target, chosen.precision, key)
+    key = (chosen.backend, chosen.target, chosen.precision, form.key)
     plan = _plans.get(key)
     if plan is None:
         with _without_collection():
-            plan = _plans[key] = build(_graph(outputs, leaves))
+            plan = _plans[key] = build(form)
         if len(_plans) > MAX_PLANS:
             _plans.popitem(last=False)
     else:
         _plans.move_to_end(key)
-    return plan, leaves
+    return plan, form.leaves
 
 
 def evaluate(outputs: Sequence[Node]) -> None:

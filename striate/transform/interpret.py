@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from striate.ir.graph import CONSTANT, Graph, Node, Value
+from striate.ir.types import TensorType
 from striate.target import memory_bytes
 
 
@@ -40,21 +41,21 @@ def interpret(graph: Graph, values: Sequence[Value]) -> list[Value]:
     return [known[n] for n in graph.outputs]
 
 
-def refuse_larger_than_memory(node: Node) -> None:
+def refuse_larger_than_memory(op: str, type: TensorType) -> None:
     """Every op but a broadcast makes its result in full.
 
     Raises:
         MemoryError: it is larger than the machine's memory.
     """
-    if node.type.nbytes > memory_bytes() and node.op.name != "broadcast_to":
+    if type.nbytes > memory_bytes() and op != "broadcast_to":
         raise MemoryError(
-            f"{node.op.name}: the result {node.type} needs {node.type.nbytes:,} bytes; this "
-            f"machine has {memory_bytes():,}"
+            f"{op}: the result {type} needs {type.nbytes:,} bytes; this machine has "
+            f"{memory_bytes():,}"
         )
 
 
 def _run(node: Node, inputs: list[Value]) -> Value:
-    refuse_larger_than_memory(node)
+    refuse_larger_than_memory(node.op.name, node.type)
     value = node.op.reference(node.attrs, *inputs)
     assert value.shape == node.shape and value.dtype == node.type.dtype.numpy, (
         f"{node}: the reference gave {value.dtype}{value.shape}"

@@ -179,7 +179,7 @@ def test_targets_and_sources_have_objects_of_their_own(
     with config(cache_dir=str(tmp_path)):
         for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64"):
             objects([TeamCode()], named_target(name))
-        monkeypatch.setattr(jit, "_version", lambda: b"of later sources")
+        monkeypatch.setattr(jit, "code_version", lambda: b"of later sources")
         objects([TeamCode()], named_target("aarch64"))
     assert len([*tmp_path.glob("*.o")]) == 5
 

@@ -123,11 +123,19 @@ def script(body: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_training_is_the_same_to_the_bit_in_any_process() -> None:
-    """With other hashes, and so another order of sets, and another number of threads."""
-    first = script(TRAIN, PYTHONHASHSEED="1", STRIATE_NUM_THREADS="1")
+def test_training_is_the_same_to_the_bit_in_any_process(tmp_path: Path) -> None:
+    """With other hashes, and so another order of sets, and another number of threads; with the
+    program of another process, and with one of its own.
+    """
+    folder = str(tmp_path)
+    first = script(TRAIN, STRIATE_CACHE_DIR=folder, PYTHONHASHSEED="1", STRIATE_NUM_THREADS="1")
     assert len(first) == 65
-    assert script(TRAIN, PYTHONHASHSEED="2", STRIATE_NUM_THREADS="3") == first
+    (program,) = tmp_path.glob("*.plan")
+    again = {"PYTHONHASHSEED": "2", "STRIATE_NUM_THREADS": "3"}
+    assert script(TRAIN, STRIATE_CACHE_DIR=folder, **again) == first
+    program.unlink()
+    assert script(TRAIN, STRIATE_CACHE_DIR=folder, **again) == first
+    assert [*tmp_path.glob("*.plan")] == [program], "no order of sets is part of its name"
 
 
 @POSIX

@@ -8,6 +8,7 @@ import pytest
 
 import striate as st
 from striate.runtime.executable import Executable
+from striate.runtime.programs import lowered
 from striate.target import Target
 from tests.codegen.computations import COMPUTATIONS, Draw
 from tests.codegen.guard import TARGETS
@@ -35,7 +36,7 @@ def test_plans_equal_the_interpreter(family: str, target: Target) -> None:
     for count in (1, 3):
         st.set_num_threads(count)
         with st.config(target=target.name, verify=True):
-            plan = Executable(graph)
+            plan = Executable(lowered(graph, target), target)
         assert plan.target == target
         for state in ([], *[list(range(1, len(values)))] * 3):
             found = plan(values, state)
