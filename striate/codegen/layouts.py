@@ -8,6 +8,7 @@ from dataclasses import replace
 from striate.codegen.dense_plan import dense_supports
 from striate.codegen.fft import fft_supports
 from striate.codegen.grouped import grouped_supports, grouped_weight_supports
+from striate.codegen.small import small_supports, small_weight_supports
 from striate.codegen.weight_gradient import weight_gradient_supports
 from striate.codegen.winograd_plan import winograd_supports
 from striate.dtype import DType, bfloat16
@@ -18,13 +19,18 @@ FILLED = 0.4  # of the vectors: what pays for filling blocks
 ROOM = 1.25  # channels in filled blocks, per channel
 Supports = Callable[[Target, ConvSpec, DType, int, int], bool]
 CONV_KERNELS: dict[str, Supports] = {
+    "small": small_supports,
     "fft": fft_supports,
     "grouped": grouped_supports,
     "winograd": winograd_supports,
     "dense": dense_supports,
 }
 
-WEIGHT_GRADIENT_KERNELS: tuple[Supports, ...] = (weight_gradient_supports, grouped_weight_supports)
+WEIGHT_GRADIENT_KERNELS: tuple[Supports, ...] = (
+    small_weight_supports,
+    weight_gradient_supports,
+    grouped_weight_supports,
+)
 
 
 class TargetLayouts:
@@ -72,6 +78,14 @@ class TargetLayouts:
             ),
             None,
         )
+
+    def small(self, spec: ConvSpec, dtype: DType) -> bool:
+        """Whether images are so small that weights are read in place, in any blocks."""
+        return small_supports(self.target, spec, dtype, 1, 1)
+
+    def small_weights(self, spec: ConvSpec, dtype: DType) -> bool:
+        """The same of a weight gradient."""
+        return small_weight_supports(self.target, spec, dtype, 1, 1)
 
     def filled(self, spec: ConvSpec, dtype: DType) -> int | None:
         """Whole vectors for a depthwise convolution whose channels are blocks of less, or none,

@@ -78,10 +78,11 @@ class Lowering:
         self._origins: tuple[Hashable, ...] = ()
         for x in graph.inputs:
             self.program.inputs.append(self.allocate(x))
-        for group in schedule(self.fusion.groups(), graph.outputs):
+        outputs = [self.fusion.base(y) for y in graph.outputs]
+        for group in schedule(self.fusion.groups(), outputs):
             self._origins = tuple(dict.fromkeys(n.origin for n in self.fusion.members(group)))
             self._lower(group)
-        self.program.outputs = [self._memory[y] for y in graph.outputs]
+        self.program.outputs = [self._memory[y] for y in outputs]
         self.program.results = [y.type for y in graph.outputs]
         full = [n for n in self.fusion.order if n.op is not BROADCAST_TO]
         if full:

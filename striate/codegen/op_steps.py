@@ -17,6 +17,7 @@ from striate.codegen.kernel import Buffer, Step, View
 from striate.codegen.layouts import TargetLayouts
 from striate.codegen.pool import argmax_pool, max_pool, max_pool_gradient
 from striate.codegen.random import random_uniform
+from striate.codegen.small import small_conv, small_weight_gradient, small_weight_supports
 from striate.codegen.weight_gradient import weight_gradient, weight_gradient_supports
 from striate.codegen.winograd import winograd_conv
 from striate.codegen.winograd_gradient import (
@@ -148,6 +149,9 @@ def blocked_conv(
         )
         c.add(steps)
         return
+    if kernel == "small":
+        c.add(small_conv(c.target, spec, dtype, data, xb, weights, out, yb, epilogue, operands))
+        return
     if kernel == "winograd":
         tiles = algorithm(c.target, spec, settings().precision)
         assert tiles is not None
@@ -165,7 +169,9 @@ def _blocked_weight_gradient(c: Context, n: Node, out: Buffer) -> None:
     x, g = n.inputs
     spec, xb, gb = n.attrs.spec, n.attrs.x_block, n.attrs.y_block
     dtype, to = n.type.dtype, View(out, 0, dense_strides(n.shape))
-    if winograd_gradient_supports(c.target, spec, dtype, xb, gb):
+    if small_weight_supports(c.target, spec, dtype, xb, gb):
+        c.add(small_weight_gradient(c.target, spec, dtype, c.dense(x), xb, c.dense(g), gb, to))
+    elif winograd_gradient_supports(c.target, spec, dtype, xb, gb):
         plan = gradient_plan(c.target, spec, settings().precision)
         assert plan is not None
         c.add(winograd_gradient(c.target, spec, plan, c.dense(x), c.dense(g), to))

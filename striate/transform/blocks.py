@@ -61,6 +61,14 @@ class Layouts(Protocol):
         """Blocks of x and g for which there is a kernel; `spec` is the forward one."""
         ...
 
+    def small(self, spec: ConvSpec, dtype: DType) -> bool:
+        """Whether there is a kernel in any blocks, since images are small."""
+        ...
+
+    def small_weights(self, spec: ConvSpec, dtype: DType) -> bool:
+        """The same of a weight gradient; `spec` is the forward one."""
+        ...
+
     def filled(self, spec: ConvSpec, dtype: DType) -> int | None:
         """The block that a depthwise convolution or its weight gradient wants, where it does not
         divide the channels and the last block is to be filled with zeros; None: as they are.
@@ -254,6 +262,11 @@ class _Pass:
             return self._broadcast(n, b)
         return block(reshape(self.as_plain(n), shape), b)
 
+    def block_of(self, n: Node, shape: tuple[int, ...]) -> int:
+        """The block in which the value [N, G, C, *I] is at hand; 1 if in none."""
+        found, (size, g, c, *rest) = self.blocked.get(n), shape
+        return found.b if found is not None and found.shape == (size, g * c, *rest) else 1
+
     def _broadcast(self, n: Node, b: int) -> Node:
         x = n.inputs[0]
         shape = (*[1] * (n.ndim - x.ndim), *x.shape)
@@ -312,7 +325,23 @@ def _reshape(p: _Pass, n: Node) -> bool:
 
 def _conv(p: _Pass, n: Node) -> bool:
     x, w = n.inputs
-    return _single_channels(p, n, x, w) or _weight_gradient(p, n, x, w) or _dense(p, n, x, w)
+    rules = (_single_channels, _small, _weight_gradient, _dense)
+    return any(rule(p, n, x, w) for rule in rules)
+
+
+def _exchanged(x: Node) -> bool:
+    """Whether the channels of a value have been made images, as they are for a weight gradient."""
+    return x.op is TRANSPOSE and x.attrs[0] == 2
+
+
+def _small(p: _Pass, n: Node, x: Node, w: Node) -> bool:
+    """Images of a few pixels, in the blocks in which they are."""
+    spec: ConvSpec = n.attrs
+    if not p.layouts.small(spec, n.type.dtype) or _exchanged(x):
+        return False
+    b = p.block_of(x, spec.lhs_shape)
+    y_block = p.layouts.block(spec.out_features, n.type.dtype) if b > 1 else 1
+    return _apply_conv(p, n, spec, x, p.as_plain(w), (b, y_block))
 
 
 def _filled(p: _Pass, v: Node, b: int) -> Node:
@@ -376,7 +405,12 @@ def _weight_gradient(p: _Pass, n: Node, x: Node, w: Node) -> bool:
     lhs = transpose(x, (2, 1, 0, *range(3, x.ndim)))  # [N, G, C, *I]
     rhs = transpose(w, (2, 0, 1, *range(3, w.ndim)))  # [N, G, K, *O]
     taps, outs = (prod(s[3:]) for s in (n.attrs.rhs_shape, n.attrs.out_shape))
-    if taps <= outs and (n.attrs.windows or not (p._stored_dense(lhs) and p._stored_dense(rhs))):
+    small = _exchanged(x) and p.layouts.small_weights(forward, n.type.dtype)
+    if (
+        not small
+        and taps <= outs
+        and (n.attrs.windows or not (p._stored_dense(lhs) and p._stored_dense(rhs)))
+    ):
         return False
     for v in (lhs, rhs):
         if v not in p.plain and v not in p.blocked:
@@ -393,6 +427,8 @@ def _weight_gradient(p: _Pass, n: Node, x: Node, w: Node) -> bool:
         p.plain[n] = transpose(dw, (2, 0, 1, *range(3, dw.ndim)))
         return True
     blocks = p.layouts.weight_gradient(forward, n.type.dtype)
+    if small:
+        blocks = (p.block_of(lhs, lhs.shape), p.block_of(rhs, rhs.shape))
     if blocks is None:
         return False
     parts = []

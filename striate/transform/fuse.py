@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, topological
 from striate.ops.movement import SUM
@@ -63,8 +62,8 @@ class Fusion:
     Attributes:
         graph: the graph.
         kept: the elementwise nodes that are written to memory.
-        copied: nodes that are views but are written in full: outputs, and reshapes that no stride
-            describes.
+        copied: nodes that are views but are written in full: outputs that are not the memory of
+            another value, and reshapes that no stride describes.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -74,6 +73,7 @@ class Fusion:
         for n in self.order:
             for x in dict.fromkeys(n.inputs):
                 self.users[x].append(n)
+        self._outputs = {*graph.outputs}  # and the nodes in whose memory they stand
         self.copied: set[Node] = set()
         self.views: dict[Node, StridedView] = {}
         for n in self.order:
@@ -89,14 +89,22 @@ class Fusion:
         view = None if of is None or n.op.elementwise else view_through(n, of)
         if view is None and n.op.name in ("reshape", "alias", "stop_gradient"):
             self.copied.add(n)
-        if n in self._outputs and view is not None:
+        if n in self._outputs and view is not None and not self._lent(n, view):
             self.copied.add(n)
             view = None
         self.views[n] = whole(n) if view is None else view
 
-    @cached_property
-    def _outputs(self) -> set[Node]:
-        return {*self.graph.outputs}
+    def _lent(self, n: Node, view: StridedView) -> bool:
+        """Whether an output that is a view is the whole memory of a value that is computed, and
+        that no other output has.
+        """
+        base = view.base
+        computed = base.op is not PARAMETER and base.op is not CONSTANT
+        dense = not view.offset and is_dense(n.shape, view.strides)
+        if not computed or not dense or base.type.size != n.type.size or base in self._outputs:
+            return False
+        self._outputs.add(base)
+        return True
 
     def base(self, n: Node) -> Node:
         """The node in whose memory the value of `n` stands."""

@@ -16,7 +16,7 @@ from striate.codegen.dense import dense_conv, dense_supports, pack_weights
 from striate.codegen.dense_kernel import DenseKernel
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.expression import Expression
-from striate.codegen.kernel import Buffer, View, emit
+from striate.codegen.kernel import Buffer, Step, View, emit
 from striate.codegen.machine import assembly, host_target, named_target, unscheduled
 from striate.codegen.pointwise import Instruction
 from striate.dtype import DType, bfloat16, compute_dtype, float32, float64
@@ -67,19 +67,34 @@ class Case:
         arrays = [np.ascontiguousarray(blocked(self.x, self.x_block)), memory, *operands]
         x, w, *rest = buffers = [Buffer(a.nbytes) for a in arrays]
         view = View(w, 0, tuple(s // item for s in strides))
-        args = self.target or host_target(), spec, self.dtype
-        assert dense_supports(*args, self.x_block, self.y_block)
-        packed, steps = pack_weights(*args, view, self.x_block, self.y_block)
         n, g, k, *size = spec.out_shape
         shape = (n, g * k // self.y_block, *size, self.y_block)
         y = Buffer(prod(shape) * (kind or self.dtype).itemsize)
-        steps += dense_conv(*args, x, self.x_block, packed, view, y, self.y_block, epilogue, rest)
-        made = {y: (shape, (kind or self.dtype).numpy)}
-        if packed.buffer.nbytes:
-            made[packed.buffer] = ((packed.buffer.nbytes,), np.dtype(np.uint8))
+        target = self.target or host_target()
+        steps = self.steps(target, x, view, y, epilogue, rest)
+        bytes_of = {b: ((b.nbytes,), np.dtype(np.uint8)) for s in steps for b in s.writes}
+        made = {b: m for b, m in bytes_of.items() if b.nbytes}
+        made[y] = (shape, (kind or self.dtype).numpy)
         given = {b: copy_of(a) for b, a in zip(buffers, arrays, strict=True)}
-        out = run_everywhere(steps, given, made, args[0])[y]
+        out = run_everywhere(steps, given, made, target)[y]
         return np.moveaxis(out, -1, 2).reshape(spec.out_shape)
+
+    def steps(
+        self,
+        target: Target,
+        x: Buffer,
+        w: View,
+        y: Buffer,
+        epilogue: Epilogue | None,
+        operands: Sequence[Buffer],
+    ) -> list[Step]:
+        """By the kernels that are tested."""
+        args = target, self.spec, self.dtype
+        assert dense_supports(*args, self.x_block, self.y_block)
+        packed, steps = pack_weights(*args, w, self.x_block, self.y_block)
+        return steps + dense_conv(
+            *args, x, self.x_block, packed, w, y, self.y_block, epilogue, operands
+        )
 
     def expected(self) -> Array:
         """y: f64[N, G, K, *O]"""
