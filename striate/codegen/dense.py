@@ -8,7 +8,7 @@ special case: its spec and the strides of its weights say what is flipped and ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -81,13 +81,17 @@ def pack_weights(
     w: View,
     x_block: int,
     y_block: int,
+    parts: Container[int] | None = None,
 ) -> tuple[Packed, list[Step]]:
-    """Weights [G, K, C, *W] at any strides, as panels; the steps write a new buffer."""
+    """Weights [G, K, C, *W] at any strides, as panels; the steps write a new buffer. Only those of
+    some `parts`, if they are given.
+    """
     channels = Channels.of(spec.in_features, x_block)
     itemsize = compute_dtype(dtype).itemsize
     regions, chunks, offset = [], [], 0
-    for plan in plan_dense(target, spec, dtype, x_block, y_block):
-        if not plan.part.live or not spec.in_features:
+    for i, plan in enumerate(plan_dense(target, spec, dtype, x_block, y_block)):
+        wanted = parts is None or i in parts
+        if not wanted or not plan.part.live or not spec.in_features:
             regions.append(Region(plan.nr, offset, offset, 0))
             continue
         per_axis = [
@@ -150,12 +154,16 @@ def dense_conv(
     y_block: int,
     epilogue: Epilogue | None = None,
     operands: Sequence[Buffer] = (),
+    parts: Container[int] | None = None,
 ) -> list[Step]:
-    """x: [N, G*C/xb, *I, xb] -> y: [N, G*K/yb, *O, yb], one step per dense part of the outputs."""
+    """x: [N, G*C/xb, *I, xb] -> y: [N, G*K/yb, *O, yb], one step per dense part of the outputs; or
+    only those of some `parts`.
+    """
     plans = plan_dense(target, spec, dtype, x_block, y_block)
     return [
         _step(spec, dtype, x, x_block, w.buffer, region, plan, y, y_block, epilogue, operands)
-        for plan, region in zip(plans, w.regions, strict=True)
+        for i, (plan, region) in enumerate(zip(plans, w.regions, strict=True))
+        if parts is None or i in parts
     ]
 
 

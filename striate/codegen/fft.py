@@ -17,7 +17,7 @@ from striate.codegen.epilogue import Epilogue
 from striate.codegen.fft_algebra import packed, radices, rows, stages, tables
 from striate.codegen.fft_kernel import FftConv, FftWeights
 from striate.codegen.kernel import ALIGNMENT, Buffer, Scratch, Step, Table, View, Word
-from striate.codegen.winograd_plan import Axis, dense_axes
+from striate.codegen.winograd_axes import Axis, dense_axes
 from striate.codegen.words import arranged
 from striate.dtype import DType, float32, float64
 from striate.ops.conv import ConvSpec
@@ -107,7 +107,7 @@ def _windows(axis: Axis, last: bool, together: int) -> Iterator[int]:
 @lru_cache(maxsize=1024)
 def _plan(target: Target, spec: ConvSpec, dtype: DType, block: int) -> tuple[float, Plan] | None:
     axes = dense_axes(spec)
-    if axes is None or not 0 < len(axes) <= 2 or any(not a.taps for a in axes):
+    if axes is None or not 0 < len(axes) <= 2 or not all(a.taps and a.plain for a in axes):
         return None
     together = target.lanes(dtype.bits) if block == 1 else 1
     options = [list(_windows(a, j == len(axes) - 1, together)) for j, a in enumerate(axes)]

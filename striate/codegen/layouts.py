@@ -10,7 +10,7 @@ from striate.codegen.fft import fft_supports
 from striate.codegen.grouped import grouped_supports, grouped_weight_supports
 from striate.codegen.small import small_supports, small_weight_supports
 from striate.codegen.weight_gradient import weight_gradient_supports
-from striate.codegen.winograd_plan import winograd_supports
+from striate.codegen.winograd_parts import winograd_supports
 from striate.dtype import DType, bfloat16
 from striate.ops.conv import ConvSpec
 from striate.target import Target

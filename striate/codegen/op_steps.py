@@ -19,13 +19,12 @@ from striate.codegen.pool import argmax_pool, max_pool, max_pool_gradient
 from striate.codegen.random import random_uniform
 from striate.codegen.small import small_conv, small_weight_gradient, small_weight_supports
 from striate.codegen.weight_gradient import weight_gradient, weight_gradient_supports
-from striate.codegen.winograd import winograd_conv
 from striate.codegen.winograd_gradient import (
     gradient_plan,
     winograd_gradient,
     winograd_gradient_supports,
 )
-from striate.codegen.winograd_plan import algorithm, plan_winograd
+from striate.codegen.winograd_parts import conv_by_parts
 from striate.config import settings
 from striate.ir.graph import Node
 from striate.ops.movement import Padding
@@ -153,10 +152,7 @@ def blocked_conv(
         c.add(small_conv(c.target, spec, dtype, data, xb, weights, out, yb, epilogue, operands))
         return
     if kernel == "winograd":
-        tiles = algorithm(c.target, spec, settings().precision)
-        assert tiles is not None
-        plan = plan_winograd(c.target, spec, tiles)
-        c.add(winograd_conv(spec, plan, data, weights, out, epilogue, operands))
+        c.add(conv_by_parts(c.target, spec, data, weights, out, epilogue, operands))
         return
     if kernel == "fft":
         c.add(fft_conv(c.target, spec, dtype, xb, data, weights, out, epilogue, operands))

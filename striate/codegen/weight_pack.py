@@ -65,12 +65,12 @@ class Rows:
 def rows_of(
     channels: Channels,
     x_block: int,
-    taps: tuple[int, ...],
+    taps: tuple[int | None, ...],
     channel_step: int,
     feature_step: int,
     lanes: int,
 ) -> Rows:
-    """How to read the weights of a group; `taps` are offsets in elements."""
+    """How to read the weights of a group; `taps` are offsets in elements, None for zeros."""
     blocks, size, subs = channels.blocks, channels.size, channels.subs
     per_block = subs * size * len(taps)
     fits = [d for d in range(1, 65) if blocks % d == 0 and d * per_block <= CHUNK]
@@ -80,6 +80,8 @@ def rows_of(
         block, within = divmod(c, x_block)
         sub, lane = divmod(within, size)
         for t, tap in enumerate(taps):
+            if tap is None:
+                continue
             row = ((block * subs + sub) * len(taps) + t) * size + lane
             sources[row] = c * channel_step + tap
     lines: list[list[tuple[int, int]]] = []

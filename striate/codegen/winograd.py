@@ -9,9 +9,10 @@ from math import prod
 from striate.codegen.dense import Region, pack_panels, panels_of
 from striate.codegen.dense_plan import Channels
 from striate.codegen.epilogue import Epilogue
-from striate.codegen.kernel import ALIGNMENT, Buffer, Scratch, Step, View, Word
+from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step, Table, View, Word
 from striate.codegen.separable import scratch_vectors
 from striate.codegen.weight_pack import rows_of
+from striate.codegen.winograd_axes import Axis, channels_of, classes
 from striate.codegen.winograd_kernel import WinogradKernel
 from striate.codegen.winograd_plan import Plan
 from striate.codegen.winograd_weights import WinogradWeights
@@ -32,14 +33,26 @@ def _odd(elements: int, lanes: int) -> int:
     return (elements // lanes | 1) * lanes
 
 
+def tap_offsets(axes: Sequence[Axis], strides: Sequence[int]) -> tuple[int | None, ...]:
+    """Where the weights of the taps of all classes are, class by class; None for taps that a class
+    lacks.
+    """
+    found: list[int | None] = []
+    for of in classes(axes):
+        per_axis = [a.taps_of(c) for a, c in zip(axes, of, strict=True)]
+        for taps in product(*per_axis):
+            there = [k * s for k, s in zip(taps, strides, strict=True) if k is not None]
+            found.append(sum(there) if len(there) == len(axes) else None)
+    return tuple(found)
+
+
 def _packed(spec: ConvSpec, w: View, plan: Plan) -> tuple[Buffer, list[Step]]:
-    """w as panels [panel][block][tap][c][NR*V]"""
+    """w as panels [group, panel][block][class][tap][c][NR*V]"""
     lanes = plan.lanes
-    steps = [[k * s for k in a.taps] for a, s in zip(plan.axes, w.strides[3:], strict=True)]
-    offsets = tuple([sum(t) for t in product(*steps)])
     channels = Channels.of(spec.in_features, lanes)
+    offsets = tap_offsets(plan.axes, w.strides[3:])
     rows = rows_of(channels, lanes, offsets, w.strides[2], w.strides[1], lanes)
-    panels = panels_of(spec, plan.nr, lanes)
+    panels = spec.groups * panels_of(spec, plan.nr, lanes)
     flags = aligned_elements(panels * rows.chunks * rows.count * plan.nr * lanes) * FLOAT
     buffer = Buffer(flags + aligned_elements(2 * panels * rows.chunks) * FLOAT, "packed weights")
     region = Region(plan.nr, 0, flags, panels * rows.chunks)
@@ -47,19 +60,20 @@ def _packed(spec: ConvSpec, w: View, plan: Plan) -> tuple[Buffer, list[Step]]:
 
 
 def _transformed(spec: ConvSpec, packed: Buffer, plan: Plan) -> tuple[Buffer, Step]:
-    """U [panel][slot][c][NR*V]"""
+    """U [group, panel][slot][block][class][c][NR*V]"""
     outputs, taps = (tuple(getattr(t, name) for t in plan.tiles) for name in ("outputs", "taps"))
     kernel = WinogradWeights(outputs, taps, plan.nr)
     slots = [t.slots for t in plan.tiles]
-    panels = panels_of(spec, plan.nr, plan.lanes)
-    size = panels * prod(slots) * (spec.in_features * plan.nr + 1) * plan.lanes
+    panels = spec.groups * panels_of(spec, plan.nr, plan.lanes)
+    channels = channels_of(spec, plan.axes)
+    size = panels * prod(slots) * (channels * plan.nr + 1) * plan.lanes
     u = Buffer(size * FLOAT, "transformed weights")
     scratch = aligned_elements(scratch_vectors(list(zip(taps, slots, strict=True))) * plan.lanes)
     words: dict[str, Word] = {
         "packed": packed,
         "u": u,
         "panels": panels,
-        "channel_blocks": spec.in_features // plan.lanes,
+        "channel_blocks": channels // plan.lanes,
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,
     }
@@ -74,14 +88,24 @@ def winograd_conv(
     y: Buffer,
     epilogue: Epilogue | None = None,
     operands: Sequence[Buffer] = (),
+    outs: Sequence[range] | None = None,
 ) -> list[Step]:
-    """x: f32[N, C/V, *I, V], w: f32[1, K, C, *W] at any strides -> y: f32[N, K/V, *O, V]."""
+    """x: f32[N, G*C/V, *I, V], w: f32[G, K, C, *W] at any strides -> y: f32[N, G*K/V, *O, V].
+
+    Args:
+        spec, plan: the convolution, and how it is done.
+        x, w, y: dense buffers, and a view of the weights.
+        epilogue, operands: what is done before y is stored, and with what.
+        outs: per axis, which elements of a larger y these outputs are, and its size as
+            `range.stop`.
+    """
     packed, steps = _packed(spec, w, plan)
     u = packed
     if not plan.fused:
         u, transform = _transformed(spec, packed, plan)
         steps.append(transform)
-    return [*steps, _step(spec, plan, x, packed, u, y, epilogue, operands)]
+    outs = outs or [range(a.out_size) for a in plan.axes]
+    return [*steps, _step(spec, plan, x, packed, u, y, epilogue, operands, outs)]
 
 
 def _step(
@@ -93,12 +117,15 @@ def _step(
     y: Buffer,
     epilogue: Epilogue | None,
     operands: Sequence[Buffer],
+    outs: Sequence[range],
 ) -> Step:
-    lanes, tiles = plan.lanes, plan.tiles
-    channels = spec.in_features // lanes
+    lanes, tiles, axes = plan.lanes, plan.tiles, plan.axes
+    channels, groups = channels_of(spec, axes) // lanes, spec.groups
     panels = panels_of(spec, plan.nr, lanes)
     slots = [t.slots for t in tiles]
-    ins, outs = [a.in_size for a in plan.axes], [a.out_size for a in plan.axes]
+    ins, ys = [a.in_size for a in axes], [o.stop for o in outs]
+    y_steps = [lanes * prod(ys[j + 1 :]) for j in range(len(axes))]
+    y_first = sum(o.start * s for o, s in zip(outs, y_steps, strict=True))
     kernel = WinogradKernel(
         tuple(t.outputs for t in tiles),
         tuple(t.taps for t in tiles),
@@ -115,7 +142,7 @@ def _step(
     most = plan.most_tiles(spec.batch)
     slack = plan.mr * lanes  # a register tile may reach beyond the block
     v_row, m_row = most * lanes, (most + plan.mr) * plan.nr * lanes
-    v_slot, m_slot = _odd(channels * v_row, lanes), _odd(plan.panel_group * m_row, lanes)
+    v_slot, m_slot = _odd(groups * channels * v_row, lanes), _odd(plan.panel_group * m_row, lanes)
     u_slots = prod(slots) if plan.fused and not plan.few else 0
     m_area = aligned_elements(prod(slots) * v_slot + slack)
     u_area = m_area + aligned_elements(prod(slots) * m_slot)
@@ -128,7 +155,7 @@ def _step(
     scratch = patch + aligned_elements(lines * lanes)
     words: dict[str, Word] = {
         "x": x,
-        "y": y,
+        "y": At(y, y_first * (epilogue.result if epilogue else float32).itemsize),
         "u": u,
         "w": packed,
         "scratch": Scratch(scratch * FLOAT),
@@ -136,32 +163,44 @@ def _step(
         "m_area": m_area,
         "u_area": u_area,
         "patch": patch,
-        "features": spec.out_features,
+        "features": groups * spec.out_features,
         "channel_blocks": channels,
+        "classes": len(classes(axes)),
         "chunk": plan.chunk,
-        "panels": panels,
+        "panels": groups * panels,
         "panel_group": plan.panel_group,
-        "panel_groups": -(-panels // plan.panel_group),
+        "panel_groups": -(-groups * panels // plan.panel_group),
+        "own_panels": panels,
         "images": spec.batch,
         "image_blocks": plan.image_blocks,
-        "x_image": spec.in_features * prod(ins),
-        "y_image": spec.out_features * prod(outs),
+        "x_image": groups * spec.in_features * prod(ins),
+        "y_image": groups * spec.out_features * prod(ys),
         "x_plane": lanes * prod(ins),
-        "y_plane": lanes * prod(outs),
+        "y_plane": lanes * prod(ys),
         "x_slot": v_slot,
         "x_row": v_row,
         "m_slot": m_slot,
         "m_row": m_row,
     }
-    for j, (axis, tile) in enumerate(zip(plan.axes, tiles, strict=True)):
+    for j, (axis, tile) in enumerate(zip(axes, tiles, strict=True)):
+        of = [c[j] for c in classes(axes)]
+        has = [sum(t is not None for t in axis.taps_of(c)) for c in of]
         words |= {
             f"long{j}": tile.long,
             f"tiles{j}": tile.count,
+            f"starts{j}": Table(tile.starts(axis)),
             f"blocks{j}": plan.blocks[j],
             f"x_size{j}": axis.in_size,
             f"x_step{j}": prod(ins[j + 1 :]),
-            f"x_shift{j}": axis.shift,
-            f"y_step{j}": lanes * prod(outs[j + 1 :]),
+            f"x_stride{j}": axis.stride,
+            f"x_gap{j}": axis.gap,
+            f"x_shifts{j}": Table(tuple(axis.shift_of(c) for c in of)),
+            f"class_taps{j}": Table(tuple(has)),
+            f"y_step{j}": y_steps[j] * outs[j].step,
+            f"y_gap{j}": y_steps[j] * outs[j].step * axis.pace,
         }
-    words |= {f"operand{i}": operand for i, operand in enumerate(operands)}
+    for i, operand in enumerate(operands):
+        assert epilogue is not None
+        moves = y_first * epilogue.dtypes[i].itemsize if epilogue.kinds[i] == "tensor" else 0
+        words[f"operand{i}"] = At(operand, moves)
     return Step(kernel, arranged(kernel.words, words), (y,), kernel.name, spec.macs)

@@ -13,19 +13,25 @@ from math import prod
 
 from striate.codegen.kernel import At, Buffer, Scratch, Step, Table, View, Word
 from striate.codegen.separable import scratch_vectors
-from striate.codegen.winograd import FLOAT, aligned_elements
-from striate.codegen.winograd_algebra import longest, winograd
+from striate.codegen.winograd import FLOAT, aligned_elements, tap_offsets
+from striate.codegen.winograd_algebra import winograd
+from striate.codegen.winograd_axes import (
+    MOST_CLASSES,
+    Axis,
+    Tiles,
+    channels_of,
+    classes,
+    dense_axes,
+)
 from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradGradientStore
 from striate.codegen.winograd_plan import (
     LOAD,
     SCATTER,
     STREAM,
-    Axis,
-    Tiles,
     beyond,
     cuts,
-    dense_axes,
     keeps_bound,
+    outputs_of,
     register_groups,
 )
 from striate.codegen.words import arranged
@@ -95,8 +101,8 @@ def _schedule(
     """The cheapest schedule, and cycles of one core of a team."""
     axes = dense_axes(spec)
     assert axes is not None
-    lanes = target.lanes(32)
-    channels, vectors = spec.in_features // lanes, spec.out_features // lanes
+    lanes, groups = target.lanes(32), spec.groups
+    channels, vectors = channels_of(spec, axes) // lanes, spec.out_features // lanes
     slots = prod(t.slots for t in tiles)
     x, g, back = _transforms(tiles)
     counts = (spec.batch, *(t.count for t in tiles))
@@ -104,26 +110,28 @@ def _schedule(
     for cut in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, cut, strict=True))
         block = images * prod(sizes)
-        v, y = (slots * block * f * FLOAT for f in (spec.in_features, spec.out_features))
+        v, y = (slots * block * groups * b * lanes * FLOAT for b in (channels, vectors))
         if block > 1024 or (block > 16 and v > 8 * target.l2):
             continue
         blocks = prod(cut)
         used = register_groups(tiles, images, cut[1:], 1)
         for mr, nr, cycles in _register_tiles(target, vectors):
-            panels = vectors // nr
-            pairs = spec.in_features / mr * panels
+            panels = groups * vectors // nr
+            pairs = channels * lanes / mr * panels
             each = used * cycles + slots * (mr * nr + 12.0) + mr * nr * back
             passes = -(-channels // _chunk(target, slots * block * lanes * FLOAT))
             far = beyond(target, (v + y) / 3) * (v + y) / SCATTER
             far += beyond(target, v + y) * y * passes / (2 * STREAM)
             panel = slots * block * nr * lanes * FLOAT  # of Y, which all channels pass over
-            far += beyond(target, 2.0 * panel) * panel * spec.in_features / mr / STREAM
+            far += beyond(target, 2.0 * panel) * panel * channels * lanes / mr / STREAM
             for parts in (p for p in (1, 2, 4, 8, MOST_PARTS) if p <= blocks):
                 pieces = parts * panels
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
                 twice = -(-blocks // parts) / (blocks / parts)
-                shared = blocks * block * (channels * x * TEAM / min(parts, TEAM) + vectors * g)
-                sums = parts * prod(t.taps for t in tiles) * spec.in_features * spec.out_features
+                again = TEAM / min(parts, TEAM) if groups == 1 else 1
+                shared = blocks * block * groups * (channels * x * again + vectors * g)
+                sums = parts * prod(t.taps for t in tiles) * channels * lanes * lanes * vectors
+                sums *= groups
                 work = blocks * (pairs * each + far) * rounds * twice + shared
                 work += 3 * sums * FLOAT / LOAD
                 if best is None or work < best[0]:
@@ -147,14 +155,12 @@ def gradient_plan(target: Target, spec: ConvSpec, precision: str) -> GradientPla
 @lru_cache(maxsize=1024)
 def _plan(target: Target, spec: ConvSpec, precision: str) -> GradientPlan | None:
     axes = dense_axes(spec)
-    if not axes or all(len(a.taps) == 1 for a in axes):
+    if not axes or all(a.width == 1 for a in axes):
         return None
-    options: list[list[Tiles]] = []
-    for a in axes:
-        taps = len(a.taps)
-        most = min(longest(taps), a.out_size, 8) if taps > 1 else 1
-        sizes = (Tiles.of(a.out_size, m, taps) for m in range(1, most + 1))
-        options.append(list(dict.fromkeys(sizes)))
+    many = prod(a.classes for a in axes)
+    if many > MOST_CLASSES:
+        return None
+    options = [outputs_of(a, a.width) for a in axes]
     found = []
     for tiles in product(*options):
         lost = prod(winograd(t.taps, t.outputs).amplification for t in tiles)
@@ -164,7 +170,7 @@ def _plan(target: Target, spec: ConvSpec, precision: str) -> GradientPlan | None
     direct = _direct(target, spec)
     best: tuple[float, GradientPlan | None] = direct, None
     for products, tiles in sorted(found, key=lambda f: f[0])[:4]:
-        if products < prod(t.out_size * t.kernel_size for t in spec.windows):
+        if products * many < prod(t.out_size * t.kernel_size for t in spec.windows):
             best = min(best, _schedule(target, spec, tiles), key=lambda p: p[0])
     return best[1]
 
@@ -172,13 +178,12 @@ def _plan(target: Target, spec: ConvSpec, precision: str) -> GradientPlan | None
 def winograd_gradient_supports(
     target: Target, spec: ConvSpec, dtype: DType, x_block: int, g_block: int
 ) -> bool:
-    """Whether a weight gradient is done by one of Winograd's algorithms: float32, dense, in blocks
-    of a vector's lanes, and the cost model says so.
+    """Whether a weight gradient is done by one of Winograd's algorithms: float32, in blocks of a
+    vector's lanes, and the cost model says so.
     """
     lanes = target.lanes(32)
     return (
         dtype is float32
-        and spec.groups == 1
         and x_block == g_block == lanes
         and spec.in_features % lanes == spec.out_features % lanes == 0
         and 0 < len(spec.windows) <= 3
@@ -190,24 +195,34 @@ def winograd_gradient_supports(
 def winograd_gradient(
     target: Target, spec: ConvSpec, plan: GradientPlan, x: Buffer, g: Buffer, dw: View
 ) -> list[Step]:
-    """x: f32[N, C/V, *I, V], g: f32[N, K/V, *O, V] -> dw: f32[1, K, C, *W] at any strides."""
+    """x: f32[N, G*C/V, *I, V], g: f32[N, G*K/V, *O, V] -> dw: f32[G, K, C, *W] at any strides."""
     lanes = target.lanes(32)
     taps, outputs = tuple(t.taps for t in plan.tiles), tuple(t.outputs for t in plan.tiles)
-    size = plan.parts * prod(taps) * spec.in_features * spec.out_features
+    channels = channels_of(spec, plan.axes)
+    size = plan.parts * prod(taps) * spec.groups * channels * spec.out_features
     sums = Buffer(size * FLOAT, "sums of parts")
-    sources = _sources(spec, plan, lanes)
+    own = spec.out_features // (plan.nr * lanes)
     common: dict[str, Word] = {
         "x": x,
         "g": g,
         "sums": sums,
         "parts": plan.parts,
-        "panels": spec.out_features // (plan.nr * lanes),
-        "channel_blocks": spec.in_features // lanes,
-        **sources,
+        "panels": spec.groups * own,
+        "own_panels": own,
+        "classes": len(classes(plan.axes)),
+        **_sources(spec, plan, lanes),
     }
     short = tuple(t.short > 0 for t in plan.tiles)
     kernel = WinogradGradient(outputs, taps, short, plan.mr, plan.nr)
-    words = common | _areas(target, spec, plan, lanes)
+    words = common | _areas(target, spec, plan, lanes) | {"channel_blocks": channels // lanes}
+    for j, axis in enumerate(plan.axes):
+        words |= {
+            f"x_gap{j}": axis.gap,
+            f"x_shifts{j}": Table(tuple(axis.shift_of(c[j]) for c in classes(plan.axes))),
+            f"g_stride{j}": 1,
+            f"g_gap{j}": axis.pace,
+            f"g_shifts{j}": Table((0,)),
+        }
     first = Step(kernel, arranged(kernel.words, words), (sums,), kernel.name, spec.macs)
     return [first, _store(spec, plan, lanes, common, sums, dw)]
 
@@ -216,19 +231,18 @@ def _sources(spec: ConvSpec, plan: GradientPlan, lanes: int) -> dict[str, Word]:
     """Where the elements of x and g stand."""
     ins, outs = [a.in_size for a in plan.axes], [a.out_size for a in plan.axes]
     words: dict[str, Word] = {
-        "x_image": spec.in_features * prod(ins),
+        "x_image": spec.groups * spec.in_features * prod(ins),
         "x_plane": lanes * prod(ins),
-        "g_image": spec.out_features * prod(outs),
+        "g_image": spec.groups * spec.out_features * prod(outs),
         "g_plane": lanes * prod(outs),
     }
     for j, axis in enumerate(plan.axes):
         words |= {
             f"x_size{j}": axis.in_size,
             f"x_step{j}": prod(ins[j + 1 :]),
-            f"x_shift{j}": axis.shift,
+            f"x_stride{j}": axis.stride,
             f"g_size{j}": axis.out_size,
             f"g_step{j}": prod(outs[j + 1 :]),
-            f"g_shift{j}": 0,
         }
     return words
 
@@ -241,7 +255,10 @@ def _areas(target: Target, spec: ConvSpec, plan: GradientPlan, lanes: int) -> di
     row = -(-spec.batch // plan.image_blocks) * prod(cut) * lanes
     x_slot, g_slot = (
         (channels * row // lanes | 1) * lanes
-        for channels in (spec.in_features // lanes, spec.out_features // lanes)
+        for channels in (
+            spec.groups * channels_of(spec, plan.axes) // lanes,
+            spec.groups * spec.out_features // lanes,
+        )
     )
     g_area = aligned_elements(prod(slots) * x_slot)
     m_area = g_area + aligned_elements(prod(slots) * g_slot)
@@ -267,7 +284,12 @@ def _areas(target: Target, spec: ConvSpec, plan: GradientPlan, lanes: int) -> di
         "image_blocks": plan.image_blocks,
     }
     for j, (tile, blocks) in enumerate(zip(tiles, plan.blocks, strict=True)):
-        words |= {f"long{j}": tile.long, f"tiles{j}": tile.count, f"blocks{j}": blocks}
+        words |= {
+            f"long{j}": tile.long,
+            f"tiles{j}": tile.count,
+            f"blocks{j}": blocks,
+            f"starts{j}": Table(tile.starts(plan.axes[j])),
+        }
     return words
 
 
@@ -280,11 +302,14 @@ def _store(
     dw: View,
 ) -> Step:
     """The step that adds the parts and writes dw."""
-    taps = tuple(t.taps for t in plan.tiles)
-    per_axis = [[k * s for k in a.taps] for a, s in zip(plan.axes, dw.strides[3:], strict=True)]
-    where = tuple(sum(t) for t in product(*per_axis))
+    axes, taps = plan.axes, tuple(len(a.taps) for a in plan.axes)
+    places = [[k * s for k in range(n)] for n, s in zip(taps, dw.strides[3:], strict=True)]
+    where = tuple(sum(t) for t in product(*places))
     dense = where == tuple(range(prod(taps))) and dw.strides[2] == prod(taps)
-    kernel = WinogradGradientStore(taps, plan.mr, plan.nr, dense)
+    rows = tap_offsets(axes, [prod(taps[j + 1 :]) for j in range(len(taps))])
+    kernel = WinogradGradientStore(
+        taps, tuple(t.taps for t in plan.tiles), plan.mr, plan.nr, dense
+    )
     # `store_dense` reads up to a vector's number of rows behind the last
     scratch = aligned_elements((lanes * prod(taps) + lanes) * plan.nr * lanes)
     words = common | {
@@ -292,9 +317,15 @@ def _store(
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,
         "where": Table(where),
+        "rows": Table(tuple(-1 if r is None else r for r in rows)),
+        "channel_blocks": spec.in_features // lanes,
         "features": spec.out_features,
         "images": spec.batch,
+        "dw_group": dw.strides[0],
         "dw_feature": dw.strides[1],
         "dw_channel": dw.strides[2],
     }
+    for j, axis in enumerate(axes):
+        order = sorted(range(taps[j]), key=lambda t, axis=axis: axis.taps[t])  # type: ignore[misc]
+        words[f"x_reach{j}"] = Table(tuple(axis.shift + axis.dilation * t for t in order))
     return Step(kernel, arranged(kernel.words, words), (dw.buffer,), kernel.name)

@@ -7,8 +7,9 @@ Tiles are cut into parts, by their number alone, each with sums of its own [c][t
 of features: a piece of work is a panel in a part. A part goes block by block, so that V and Y of a
 block stay in the caches while all pairs of channels pass over them: all panels over a chunk of V.
 
-A second kernel adds the parts, in order, and writes dw. Where that is not finite it computes the
-sums again from the definition, in which padding meets nothing.
+A second kernel adds the parts, in order, puts the taps of all classes into one order, and writes
+dw. Where that is not finite it computes the sums again from the definition, in which padding meets
+nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from math import prod
 
 from llvmlite import ir
 
-from striate.codegen.emitter import F32, Emitter, Index, Value, vector
+from striate.codegen.emitter import F32, I64, Emitter, Index, Value, vector
+from striate.codegen.phases import floor_div
 from striate.codegen.separable import Line, nest, separable
 from striate.codegen.weight_gradient_copy import Sums, store_dense, store_strided
 from striate.codegen.winograd_algebra import winograd
@@ -50,7 +52,7 @@ def _source_words(rank: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class WinogradGradient:
-    """The sums of all parts, float32, in blocks of a vector's lanes of channels.
+    """The sums of all parts, float32, in blocks of a vector's lanes of channels of a group.
 
     Attributes:
         outputs, taps: per axis, of a long tile and of the kernel.
@@ -75,8 +77,8 @@ class WinogradGradient:
         """What the words are."""
         rank = len(self.taps)
         base = (
-            "x g sums scratch scratch_each g_area m_area patch parts panels channel_blocks chunk "
-            "x_slot x_row g_slot g_row"
+            "x g sums scratch scratch_each g_area m_area patch parts panels own_panels "
+            "channel_blocks classes chunk x_slot x_row g_slot g_row"
         )
         return (
             *base.split(),
@@ -109,7 +111,7 @@ class _Gradient:
         zero = e.at(self.v, self.n.number("patch"), F32)
         e.store(e.const(self.wide, 0), zero, e.target.vector_bytes)
         self.patch = e.at(zero, self.lanes, F32)
-        self.tiling = Tiling(e, self.n, kernel.outputs, kernel.short)
+        self.tiling = Tiling(e, self.n, kernel.short)
         pairs = list(zip(long, short, strict=True))
         of_x = [Shape(a.inputs(), b.inputs() if b else None) for a, b in pairs]
         of_g = [Shape(a.weights(), b.weights() if b else None) for a, b in pairs]
@@ -139,13 +141,19 @@ class _Gradient:
         """What the tiles of block b give to the panels begin <= k < end of part p."""
         e, n = self.e, self.n
         box = self.tiling.box(b)
-        blocks = n.number("channel_blocks")
-        e.each(0, blocks, lambda c: self.tiling.each(box, lambda t: self.of_x.block(c, t, c)))
+        blocks, classes = n.number("channel_blocks"), n.number("classes")
+
+        def channels(c: Value) -> None:
+            plane, of = e.b.udiv(c, classes), e.b.urem(c, classes)
+            self.tiling.each(box, lambda t: self.of_x.block(plane, of, t, c))
+
+        after = self.channel(e.add(end, n.number("own_panels"), -1))
+        e.each(self.channel(begin), after, channels)
         low, high = (e.mul(k, self.k.nr) for k in (begin, end))
 
         def features(k: Value) -> None:
             row = e.b.sub(k, low)
-            self.tiling.each(box, lambda t: self.of_g.block(k, t, row))
+            self.tiling.each(box, lambda t: self.of_g.block(k, 0, t, row))
 
         e.each(low, high, features)
         runs = self.tiling.runs(box)
@@ -157,7 +165,8 @@ class _Gradient:
             at = e.add(e.mul(p, n.number("panels")), k)
             at = e.add(e.mul(e.mul(at, blocks), self.lanes), channel)
             sums = e.at(n.pointer("sums"), e.mul(at, each), self.wide)
-            self.pair(runs, e.b.sub(k, begin), channel, sums, fresh)
+            first = e.mul(self.channel(k), self.lanes)
+            self.pair(runs, e.b.sub(k, begin), e.add(first, channel), sums, fresh)
 
         count = e.mul(blocks, rows)
         step = e.mul(n.number("chunk"), rows)
@@ -167,6 +176,11 @@ class _Gradient:
             e.each(begin, end, lambda k: e.each(first, last, lambda c: pair(k, c)))
 
         e.each(0, count, chunk, step)
+
+    def channel(self, k: Value) -> Value:
+        """The first block of channels that meets panel k: those of its group."""
+        e, n = self.e, self.n
+        return e.mul(e.b.udiv(k, n.number("own_panels")), n.number("channel_blocks"))
 
     def pair(
         self,
@@ -249,15 +263,16 @@ class _Gradient:
 
 @dataclass(frozen=True)
 class WinogradGradientStore:
-    """dw[K, C, *W] from the sums of all parts.
+    """dw[G, K, C, *W] from the sums of all parts.
 
     Attributes:
-        taps: per axis.
+        taps, class_taps: per axis, of the kernel and of a class.
         mr, nr: the register tile of the definition: channels and vectors of features.
-        dense: dw[k] is contiguous over (c, tap) for each k.
+        dense: dw[g, k] is contiguous over (c, tap) for each k.
     """
 
     taps: tuple[int, ...]
+    class_taps: tuple[int, ...]
     mr: int
     nr: int
     dense: bool
@@ -271,10 +286,12 @@ class WinogradGradientStore:
     def words(self) -> tuple[str, ...]:
         """What the words are."""
         base = (
-            "x g dw sums scratch scratch_each where parts panels channel_blocks features images "
-            "dw_feature dw_channel"
+            "x g dw sums scratch scratch_each where rows parts panels own_panels channel_blocks "
+            "classes features images dw_group dw_feature dw_channel x_image x_plane g_image g_plane"
         )
-        return (*base.split(), *_source_words(len(self.taps)))
+        axis = "x_size x_step x_stride x_reach g_size g_step"
+        per_axis = (f"{name}{j}" for j in range(len(self.taps)) for name in axis.split())
+        return (*base.split(), *per_axis)
 
     def emit(self, e: Emitter) -> None:
         """Share (panel, block of channels) among threads."""
@@ -290,34 +307,19 @@ class _Store:
         self.e, self.k, self.n, self.item = e, kernel, n, item
         self.lanes = e.target.lanes(32)
         self.wide = vector(F32, self.lanes)
-        self.size = self.lanes * prod(kernel.taps) * kernel.nr  # vectors of the piece
-        blocks = n.number("channel_blocks")
+        blocks, own = n.number("channel_blocks"), n.number("own_panels")
         self.panel, self.block = e.b.udiv(item, blocks), e.b.urem(item, blocks)
+        self.group, self.own = e.b.udiv(self.panel, own), e.b.urem(self.panel, own)
         self.area = e.at(n.pointer("scratch"), e.mul(e.thread, n.number("scratch_each")), F32)
 
     def emit(self) -> None:
         """Add the parts, look at the result, write it."""
         e, n, k = self.e, self.n, self.k
-        part = e.mul(e.mul(n.number("panels"), n.number("channel_blocks")), self.size)
-        source = e.at(n.pointer("sums"), e.mul(self.item, self.size), self.wide)
-        align = e.target.vector_bytes
-
-        def add(i: Value, carried: list[Value]) -> list[Value]:
-            def one(p: Value, total: list[Value]) -> list[Value]:
-                at = e.at(source, e.add(e.mul(p, part), i), self.wide)
-                return [e.b.fadd(total[0], e.load(at, self.wide, align))]
-
-            first = e.load(e.at(source, i, self.wide), self.wide, align)
-            (total,) = e.loop(1, n.number("parts"), 1, [first], one)
-            e.store(total, e.at(self.area, i, self.wide), align)
-            return [e.muladd(total, e.const(self.wide, 0), carried[0])]
-
-        (bad,) = e.loop(0, self.size, 1, [e.const(self.wide, 0)], add)
+        bad = self.add_parts()
         lost = e.b.bitcast(e.b.fcmp_unordered("uno", bad, bad), ir.IntType(self.lanes))
         with e.when(e.b.icmp_unsigned("!=", lost, ir.Constant(lost.type, 0))):
             nest(e, [e.index(self.lanes // k.mr), *map(e.index, k.taps)], (), self.exact)
-        feature = e.mul(self.panel, k.nr * self.lanes)
-        channel = e.mul(self.block, self.lanes)
+        feature = e.mul(self.own, k.nr * self.lanes)
         taps = e.index(prod(k.taps))
         sums = Sums(
             float32,
@@ -330,27 +332,69 @@ class _Store:
             n.number("features"),
         )
         steps = n.number("dw_feature"), n.number("dw_channel")
-        start = e.add(e.mul(feature, steps[0]), e.mul(channel, steps[1]))
+        start = e.add(
+            e.mul(self.group, n.number("dw_group")),
+            e.mul(feature, steps[0]),
+            e.mul(e.mul(self.block, self.lanes), steps[1]),
+        )
         dw = e.at(n.pointer("dw"), start, F32)
         if k.dense:
             store_dense(e, sums, dw, steps[0])
         else:
             store_strided(e, sums, dw, steps, n.pointer("where"))
 
+    def add_parts(self) -> Value:
+        """The sums of all parts as [lane][tap][NR*V] in scratch memory; a vector that is NaN where
+        one is not finite.
+        """
+        e, n, k = self.e, self.n, self.k
+        classes, taps = n.number("classes"), prod(k.class_taps)
+        size = self.lanes * taps * k.nr  # vectors of a class
+        part = e.mul(n.number("panels"), e.mul(n.number("channel_blocks"), e.mul(classes, size)))
+        source = e.at(n.pointer("sums"), e.mul(self.item, e.mul(classes, size)), self.wide)
+        align = e.target.vector_bytes
+
+        def row(where: list[Index], bad: list[Value]) -> list[Value]:
+            of, lane, tap = where
+            to = e.load(e.at(n.pointer("rows"), e.add(e.mul(of, taps), tap), I64), I64)
+            here = e.mul(e.add(e.mul(of, self.lanes * taps), e.mul(lane, taps), tap), k.nr)
+            there = e.mul(e.add(e.mul(lane, prod(k.taps)), to), k.nr)
+
+            def vectors() -> list[Value]:
+                def one(j: Value, bad: list[Value]) -> list[Value]:
+                    def add(p: Value, total: list[Value]) -> list[Value]:
+                        at = e.at(source, e.add(e.mul(p, part), here, j), self.wide)
+                        return [e.b.fadd(total[0], e.load(at, self.wide, align))]
+
+                    first = e.load(e.at(source, e.add(here, j), self.wide), self.wide, align)
+                    (total,) = e.loop(1, n.number("parts"), 1, [first], add)
+                    e.store(total, e.at(self.area, e.add(there, j), self.wide), align)
+                    return [e.muladd(total, e.const(self.wide, 0), bad[0])]
+
+                return e.loop(0, k.nr, 1, bad, one)
+
+            return e.choose(e.b.icmp_signed(">=", to, e.index(0)), vectors, lambda: bad)
+
+        counts = [classes, e.index(self.lanes), e.index(taps)]
+        return nest(e, counts, [e.const(self.wide, 0)], row)[0]
+
     def exact(self, where: list[Index], _: list[Value]) -> list[Value]:
         """MR channels at one tap, by the definition."""
         e, n, k = self.e, self.n, self.k
         quarter, *tap = where
         channel = e.mul(quarter, k.mr)
-        ranges, start = [], []
+        ranges, reach = [], []
         for j, t in enumerate(tap):
-            shift = e.add(n.number(f"x_shift{j}"), t)  # output o meets input o + shift
-            low = e.larger(0, e.b.sub(e.index(0), shift))
-            high = e.smaller(n.number(f"g_size{j}"), e.b.sub(n.number(f"x_size{j}"), shift))
+            stride = n.number(f"x_stride{j}")
+            at = e.load(e.at(n.pointer(f"x_reach{j}"), t, I64), I64)  # of output 0
+            low = e.larger(0, e.b.neg(floor_div(e, at, stride)))
+            last = floor_div(e, e.add(n.number(f"x_size{j}"), e.b.neg(at), -1), stride)
+            high = e.smaller(n.number(f"g_size{j}"), e.add(last, 1))
             ranges.append((low, e.larger(high, low)))
-            start.append(shift)
+            reach.append(at)
         blocks = [e.mul(e.mul(self.panel, k.nr), n.number("g_plane")), n.number("g_plane")]
-        x0 = e.add(e.mul(self.block, n.number("x_plane")), channel)
+        block = e.add(e.mul(self.group, n.number("channel_blocks")), self.block)
+        x0 = e.add(e.mul(block, n.number("x_plane")), channel)
 
         def pixel(at: list[Index], acc: list[Value]) -> list[Value]:
             image, *outs = at
@@ -359,7 +403,8 @@ class _Store:
             for j, i in enumerate(outs):
                 o = e.add(ranges[j][0], i)
                 steps = [e.mul(n.number(f"{name}_step{j}"), self.lanes) for name in ("x", "g")]
-                x = e.add(x, e.mul(e.add(o, start[j]), steps[0]))
+                place = e.add(e.mul(o, n.number(f"x_stride{j}")), reach[j])
+                x = e.add(x, e.mul(place, steps[0]))
                 g = e.add(g, e.mul(o, steps[1]))
             features = [
                 e.load(

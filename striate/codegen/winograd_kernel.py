@@ -23,7 +23,7 @@ from math import prod
 
 from llvmlite import ir
 
-from striate.codegen.emitter import F32, Emitter, Index, Value, storage, vector
+from striate.codegen.emitter import F32, I64, Emitter, Index, Value, storage, vector
 from striate.codegen.epilogue import Epilogue, Operands, store_lanes
 from striate.codegen.separable import Line, nest, separable
 from striate.codegen.winograd_algebra import Algorithm, winograd
@@ -46,14 +46,14 @@ from striate.dtype import DType, float32
 Ranges = list[tuple[Value, Value]]
 
 _BASE = (
-    "x y u w scratch scratch_each m_area u_area patch features channel_blocks chunk panels "
-    "panel_group panel_groups y_image y_plane x_slot x_row m_slot m_row"
+    "x y u w scratch scratch_each m_area u_area patch features channel_blocks classes chunk panels "
+    "panel_group panel_groups own_panels y_image y_plane x_slot x_row m_slot m_row"
 )
 
 
 @dataclass(frozen=True)
 class WinogradKernel:
-    """A dense convolution of stride 1, float32, in blocks of a vector's lanes of channels.
+    """A convolution in float32, in blocks of a vector's lanes of channels of a group.
 
     Attributes:
         outputs, taps: per axis, of the algorithm and of the kernel.
@@ -98,7 +98,9 @@ class WinogradKernel:
         per_axis = (
             *BOX_AXIS_WORDS,
             *(f"x_{name}" for name in SOURCE_AXIS_WORDS),
+            "class_taps",
             "y_step",
+            "y_gap",
         )
         return (
             *_BASE.split(),
@@ -134,7 +136,7 @@ class Winograd:
         zero = e.at(self.v, self.n.number("patch"), F32)
         e.store(e.const(self.wide, 0), zero, e.target.vector_bytes)
         self.patch = e.at(zero, self.lanes, F32)
-        self.tiling = Tiling(e, self.n, kernel.outputs, kernel.short)
+        self.tiling = Tiling(e, self.n, kernel.short)
         shapes = [
             Shape(a.inputs(), a.inputs(True) if s else None)
             for a, s in zip(self.algorithms, kernel.short, strict=True)
@@ -151,11 +153,16 @@ class Winograd:
             box = self.tiling.box(b)
             begin = e.larger(0, e.b.sub(first, e.mul(b, groups)))
             end = e.smaller(groups, e.b.sub(last, e.mul(b, groups)))
-            e.each(
-                0,
-                n.number("channel_blocks"),
-                lambda c: self.tiling.each(box, lambda tile: self.x.block(c, tile, c)),
-            )
+            classes = n.number("classes")
+
+            def channels(c: Value) -> None:
+                plane, of = e.b.udiv(c, classes), e.b.urem(c, classes)
+                self.tiling.each(box, lambda tile: self.x.block(plane, of, tile, c))
+
+            first_panel = e.mul(begin, n.number("panel_group"))
+            last_panel = e.smaller(e.mul(end, n.number("panel_group")), n.number("panels"))
+            after = self.channel(e.add(last_panel, n.number("own_panels"), -1))
+            e.each(self.channel(first_panel), after, channels)
 
             def group(g: Value) -> None:
                 start = e.mul(g, n.number("panel_group"))
@@ -178,6 +185,11 @@ class Winograd:
 
         stop = e.b.udiv(e.add(last, e.b.sub(groups, e.index(1))), groups)
         e.each(e.b.udiv(first, groups), stop, block)
+
+    def channel(self, p: Value) -> Value:
+        """The first block of channels that panel p sums: those of its group."""
+        e, n = self.e, self.n
+        return e.mul(e.b.udiv(p, n.number("own_panels")), n.number("channel_blocks"))
 
     def load(self, p: Value) -> Value:
         """A vector at an address that is a multiple of its size."""
@@ -203,7 +215,7 @@ class Winograd:
                 def some(first: Value) -> None:
                     last = e.smaller(e.add(first, chunk), blocks)
                     weights = e.at(u, e.mul(first, each), self.wide)
-                    self.tiles(within, s, e.b.sub(p, start), weights, first, last)
+                    self.tiles(within, s, p, e.b.sub(p, start), weights, first, last)
 
                 e.each(0, blocks, some, chunk)
 
@@ -235,7 +247,7 @@ class Winograd:
                 s = slot_number(e, self.slots, where)
                 within = self.tiling.with_slot(ranges, where, self.slots)
                 u = e.at(area, e.mul(s, slot_size), self.wide)
-                self.tiles(within, s, e.b.sub(p, start), u, first, last)
+                self.tiles(within, s, p, e.b.sub(p, start), u, first, last)
                 return []
 
             nest(e, [e.index(s) for s in self.slots], (), slot)
@@ -255,14 +267,18 @@ class Winograd:
         self,
         within: tuple[Value, Value],
         s: Value,
+        p: Value,
         row: Value,
         u: Value,
         first: Value,
         last: Value,
     ) -> None:
-        """M of slot s for these tiles and blocks of channels; the first blocks begin the sums."""
+        """M of slot s and panel p for these tiles and blocks of channels of its group; the first
+        blocks begin the sums. `row` is where M is.
+        """
         e, n, k = self.e, self.n, self.k
-        at = e.add(e.mul(s, n.number("x_slot")), e.mul(first, n.number("x_row")))
+        block = e.add(self.channel(p), first)
+        at = e.add(e.mul(s, n.number("x_slot")), e.mul(block, n.number("x_row")))
         v = e.at(self.v, at, F32)
         to = e.at(self.m, e.add(e.mul(s, n.number("m_slot")), e.mul(row, n.number("m_row"))), F32)
         begins = e.b.icmp_signed("==", first, e.index(0))
@@ -360,7 +376,7 @@ class Winograd:
     def place(self, first: Value, where: Sequence[Index]) -> Value:
         """The element of y of an output of a tile."""
         e = self.e
-        return e.add(first, *(e.mul(i, self.n.number(f"y_step{j}")) for j, i in enumerate(where)))
+        return e.add(first, *(e.mul(i, self.n.number(f"y_gap{j}")) for j, i in enumerate(where)))
 
     def write(self, value: Value, offset: Value, fixed: list[Value | None]) -> None:
         """Store one vector from element `offset` of y."""
@@ -384,18 +400,29 @@ class Winograd:
         w = e.at(n.pointer("w"), e.add(panel, e.mul(j, self.lanes)), F32)
         image = e.mul(tile.image, n.number("x_image"))
 
+        classes, blocks = n.number("classes"), n.number("channel_blocks")
+        axes = range(len(k.taps))
+
         def output(where: list[Index], _: list[Value]) -> list[Value]:
             ins = [
-                e.add(tile.starts[i], place, n.number(f"x_shift{i}"))
+                e.add(
+                    e.mul(tile.starts[i], n.number(f"x_stride{i}")),
+                    e.mul(place, n.number(f"x_gap{i}")),
+                )
                 for i, place in enumerate(where)
             ]
 
             def tap(at: list[Index], carried: list[Value]) -> list[Value]:
                 c, *tap = at
-                places = [e.add(o, t) for o, t in zip(ins, tap, strict=True)]
+                of = e.b.urem(c, classes)
+                plane = e.b.udiv(e.add(self.channel(p), c), classes)
                 seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
-                offset = e.add(image, e.mul(c, n.number("x_plane")))
-                for i, place in enumerate(places):
+                offset = e.add(image, e.mul(plane, n.number("x_plane")))
+                for i in axes:
+                    has = e.load(e.at(n.pointer(f"class_taps{i}"), of, I64), I64)
+                    shift = e.add(self.x.shift(i, of), e.mul(tap[i], n.number(f"x_gap{i}")))
+                    place = e.add(ins[i], shift)
+                    seen = e.b.and_(seen, e.b.icmp_unsigned("<", tap[i], has))
                     seen = e.b.and_(seen, e.b.icmp_unsigned("<", place, n.number(f"x_size{i}")))
                     step = e.mul(n.number(f"x_step{i}"), self.lanes)
                     offset = e.add(offset, e.mul(place, step))
@@ -412,7 +439,7 @@ class Winograd:
 
                 return e.choose(seen, add, lambda: carried)
 
-            outer = [n.number("channel_blocks"), *map(e.index, k.taps)]
+            outer = [blocks, *map(e.index, k.taps)]
             (acc,) = nest(e, outer, [e.const(self.wide, 0)], tap)
             self.write(acc, self.place(first, where), fixed)
             return []

@@ -19,11 +19,9 @@ from math import prod
 
 from striate.codegen.dense_plan import register_tiles
 from striate.codegen.winograd_algebra import longest, winograd
+from striate.codegen.winograd_axes import MOST_CLASSES, Axis, Tiles, channels_of, dense_axes
 from striate.codegen.winograd_few import MOST_ROWS, SPARE, FewTiles
-from striate.config import settings
-from striate.dtype import DType, float32
 from striate.ops.conv import ConvSpec
-from striate.ops.window import Window
 from striate.target import Target
 
 AMPLIFICATION = {"highest": 5.5, "high": 27.0, "fast": 140.0}
@@ -46,72 +44,6 @@ def keeps_bound(precision: str, outputs: Sequence[int], lost: float) -> bool:
     """
     axes = sum(m > 1 for m in outputs)
     return lost <= (VOLUMES if axes > 2 else AMPLIFICATION)[precision]
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """An axis of stride 1: output o meets input o + t + shift through tap t of `taps`.
-
-    Attributes:
-        in_size, out_size: numbers of inputs and outputs.
-        taps: which taps of the kernel these are, in the order of the inputs that they meet.
-        shift: of the first.
-    """
-
-    in_size: int
-    out_size: int
-    taps: tuple[int, ...]
-    shift: int
-
-    @classmethod
-    def of(cls, window: Window) -> Axis | None:
-        """The axis of a window that has neither stride nor dilation, flipped or not."""
-        t = window.canonical_sign()
-        if t.stride != 1 or t.lhs_dilation != 1 or abs(t.rhs_dilation) != 1:
-            return None
-        taps = tuple(range(t.kernel_size))
-        if t.rhs_dilation == 1:
-            return cls(t.in_size, t.out_size, taps, -t.pad_lo)
-        return cls(t.in_size, t.out_size, taps[::-1], -t.pad_lo - t.kernel_size + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """How an axis is cut into tiles: `long` of m outputs, then `short` of m - 1.
-
-    Attributes:
-        outputs: m, of the long ones.
-        taps: r
-        long, short: how many.
-    """
-
-    outputs: int
-    taps: int
-    long: int
-    short: int
-
-    @classmethod
-    def of(cls, size: int, most: int, taps: int) -> Tiles:
-        """As few tiles of at most `most` outputs as cover `size`, as equal as can be."""
-        count = -(-size // most)
-        outputs = -(-size // count)
-        short = count * outputs - size
-        return cls(outputs, taps, count - short, short)
-
-    @property
-    def count(self) -> int:
-        """All tiles."""
-        return self.long + self.short
-
-    @property
-    def slots(self) -> int:
-        """n"""
-        return self.outputs + self.taps - 1
-
-    @property
-    def products(self) -> int:
-        """Products of all tiles."""
-        return self.long * self.slots + self.short * (self.slots - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,29 +91,27 @@ def _transforms(tiles: tuple[Tiles, ...]) -> tuple[float, float]:
     return x, y
 
 
-def _cost(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> float:
-    """Cycles for one image, in a batch."""
+def _far(target: Target, nbytes: int) -> float:
+    """Cycles for an image's share of the way of so many bytes of weights."""
+    return nbytes / LOAD / NOMINAL if nbytes > target.l2 / 2 else 0.0
+
+
+def _cost(target: Target, spec: ConvSpec, channels: int, tiles: tuple[Tiles, ...]) -> float:
+    """Cycles for one image, in a batch; `channels` are those of all classes of taps."""
     lanes = target.lanes(32)
     x, y = _transforms(tiles)
-    c, k = spec.in_features / lanes, spec.out_features / lanes
-    sums = prod(t.products for t in tiles) * spec.in_features * k
-    moved = prod(t.slots for t in tiles) * spec.in_features * spec.out_features * 4
-    far = moved / LOAD / NOMINAL if moved > target.l2 / 2 else 0.0
-    return 0.56 * sums + prod(t.count for t in tiles) * (c * x + k * y) + 0.6 * far
+    c, k = channels / lanes, spec.out_features / lanes
+    sums = prod(t.products for t in tiles) * channels * k
+    moved = prod(t.slots for t in tiles) * channels * spec.out_features * 4
+    each = 0.56 * sums + prod(t.count for t in tiles) * (c * x + k * y)
+    return spec.groups * each + 0.6 * _far(target, spec.groups * moved)
 
 
 def _direct(target: Target, spec: ConvSpec) -> float:
     """Cycles of the direct kernel for one image."""
-    macs = prod(t.out_size * t.kernel_size for t in spec.windows)
-    moved = prod(t.kernel_size for t in spec.windows) * spec.in_features * spec.out_features * 4
-    far = moved / LOAD / NOMINAL if moved > target.l2 / 2 else 0.0
-    return 0.54 * macs * spec.in_features * spec.out_features / target.lanes(32) + 0.6 * far
-
-
-def dense_axes(spec: ConvSpec) -> tuple[Axis, ...] | None:
-    """The axes of a convolution of stride 1; None if one has a stride or dilation."""
-    found = [Axis.of(t) for t in spec.windows]
-    return None if None in found else tuple(a for a in found if a is not None)
+    macs = prod(t.out_size * t.kernel_size for t in spec.windows) * prod(spec.rhs_shape[:3])
+    moved = prod(spec.rhs_shape) * 4
+    return 0.54 * macs / target.lanes(32) + 0.6 * _far(target, moved)
 
 
 def algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, ...] | None:
@@ -194,41 +124,24 @@ def algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, ..
 @lru_cache(maxsize=1024)
 def _algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, ...] | None:
     axes = dense_axes(spec)
-    if axes is None or not axes:
+    if not axes or prod(a.classes for a in axes) > MOST_CLASSES:
         return None
-    options: list[list[Tiles]] = []
-    for a in axes:
-        taps = len(a.taps)
-        most = min(longest(taps), a.out_size, 8) if taps > 1 else 1
-        options.append(
-            list(dict.fromkeys(Tiles.of(a.out_size, m, taps) for m in range(1, most + 1)))
-        )
+    channels = channels_of(spec, axes)
+    options = [outputs_of(a, a.width) for a in axes]
     best: tuple[float, tuple[Tiles, ...] | None] = _direct(target, spec), None
     for tiles in product(*options):
         if all(t.outputs == 1 for t in tiles):
             continue
         lost = prod(winograd(t.outputs, t.taps).amplification for t in tiles)
         if keeps_bound(precision, [t.outputs for t in tiles], lost):
-            best = min(best, (_cost(target, spec, tiles), tiles), key=lambda p: p[0])
+            best = min(best, (_cost(target, spec, channels, tiles), tiles), key=lambda p: p[0])
     return best[1]
 
 
-def winograd_supports(
-    target: Target, spec: ConvSpec, dtype: DType, x_block: int, y_block: int
-) -> bool:
-    """Whether a convolution is done by one of Winograd's algorithms: it is dense, in float32 and in
-    blocks of a vector's lanes, and the cost model says so.
-    """
-    lanes = target.lanes(32)
-    return (
-        dtype is float32
-        and spec.groups == 1
-        and x_block == y_block == lanes
-        and spec.in_features % lanes == spec.out_features % lanes == 0
-        and 0 < len(spec.windows) <= 3
-        and 0 not in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape)
-        and algorithm(target, spec, settings().precision) is not None
-    )
+def outputs_of(axis: Axis, taps: int) -> list[Tiles]:
+    """The ways to cut an axis for so many taps."""
+    most = min(longest(taps), max(axis.sizes), 8) if taps > 1 else 1
+    return list(dict.fromkeys(Tiles.of(axis.sizes, m, taps) for m in range(1, most + 1)))
 
 
 # ---- the schedule --------------------------------------------------------------------------
@@ -276,13 +189,13 @@ def _few(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> tuple[floa
     lanes, taps = target.lanes(32), prod(t.taps for t in tiles)
     few = FewTiles.of(1, [t.long for t in tiles], [t.short for t in tiles])
     rows, row = prod(t.slots for t in tiles[:-1]), tiles[-1].slots
-    if row * few.count > target.registers - SPARE or rows > MOST_ROWS:
+    if row * few.count > target.registers - SPARE or rows > MOST_ROWS or spec.groups > 1:
         return None
-    channels, vectors = spec.in_features // lanes, spec.out_features // lanes
+    channels, vectors = channels_of(spec, axes) // lanes, spec.out_features // lanes
     block = taps * lanes * lanes * 4  # bytes of weights of a block of channels
     x, y = _transforms(tiles)
     each = 1.3 * (rows * (0.7 * taps + row) + prod(t.products for t in tiles) / 2)
-    work = max(each * spec.in_features, channels * block / FAR) + few.count * y
+    work = max(each * channels * lanes, channels * block / FAR) + few.count * y
     rounds = -(-vectors // TEAM) / (vectors / TEAM)
     cost = spec.batch * (vectors * work * rounds + few.count * channels * x * TEAM)
     chunk = max(1, min(channels, target.l1 // 2 // block))
@@ -296,18 +209,18 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
     """The cheapest schedule."""
     axes = dense_axes(spec)
     assert axes is not None
-    lanes = target.lanes(32)
-    channels, vectors = spec.in_features // lanes, spec.out_features // lanes
+    lanes, groups = target.lanes(32), spec.groups
+    channels, vectors = channels_of(spec, axes) // lanes, spec.out_features // lanes
     slots = prod(t.slots for t in tiles)
     x, y = _transforms(tiles)
     counts = (spec.batch, *(t.count for t in tiles))
-    weights = slots * spec.in_features * spec.out_features * 4
+    weights = slots * groups * channels * lanes * spec.out_features * 4
     transform = 5.3 * slots  # cycles for a vector of weights
     best = _few(target, spec, tiles)
     for parts in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, parts, strict=True))
         block = images * prod(sizes)
-        v = slots * block * spec.in_features * 4
+        v = slots * block * groups * channels * lanes * 4
         if block > 512 or (v > 4 * target.l2 and block > 16):
             continue
         blocks = prod(parts)
@@ -315,10 +228,12 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
         for mr, nr, cycles in register_tiles(target):
             if mr > block or nr > vectors or (mr * nr < 6 and mr < block):
                 continue
-            panels = -(-vectors // nr)
+            if groups > 1 and vectors % nr:
+                continue
+            panels = groups * -(-vectors // nr)
             tile_groups = groups_of(mr)
             channel = max(cycles, FEW_SUMS)
-            per_panel = tile_groups * (spec.in_features * channel + 1.5 * mr * nr + 20)
+            per_panel = tile_groups * (channels * lanes * channel + 1.5 * mr * nr + 20)
             per_panel += block * nr * y
             slice_bytes = slots * lanes * nr * lanes * 4  # of U: a block of channels, a panel
             options = [(group, False) for group in {-(-panels // n) for n in (1, 2, 4, 8, panels)}]
@@ -343,7 +258,8 @@ def plan_winograd(target: Target, spec: ConvSpec, tiles: tuple[Tiles, ...]) -> P
                     work = max(work, 0.15 * work + far / AHEAD) + far / BESIDE
                 pieces = blocks * shares
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
-                repeated = block * channels * x * (1 if shares == 1 else min(shares, TEAM) / shares)
+                passes = 1 if shares == 1 or groups > 1 else min(shares, TEAM)
+                repeated = block * groups * channels * x * passes / shares
                 cost = pieces * (work + repeated) * rounds
                 if not fused and spec.batch > 1:  # weights that are trained are transformed anew
                     cost += weights / SCATTER

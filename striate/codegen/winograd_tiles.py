@@ -1,5 +1,8 @@
 """The tiles of a block, and their transforms: what Winograd kernels share.
 
+Outputs of a tile may be apart, and elements of x, as `winograd_axes` says; and x may have several
+classes of taps, each with its own elements for a tile.
+
 A block is a box of images and of tiles along each axis. Its tiles are numbered class by class, a
 class being a choice of long or short along each axis that has short tiles: in an order in which
 those that are long along an axis follow one another, since they alone have its last slot. (For
@@ -12,13 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from striate.codegen.emitter import F32, Emitter, Index, Value, vector
+from striate.codegen.emitter import F32, I64, Emitter, Index, Value, vector
 from striate.codegen.separable import Line, nest, separable
 from striate.codegen.winograd_algebra import Matrix
 from striate.codegen.words import Words
 
 BOX_WORDS = ("images", "image_blocks")
-BOX_AXIS_WORDS = ("long", "tiles", "blocks")
+BOX_AXIS_WORDS = ("long", "tiles", "blocks", "starts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +53,17 @@ class Tile:
 
 
 class Tiling:
-    """How outputs are cut into tiles.
+    """How outputs are cut into tiles; the word `starts` has the first output of each, long ones first.
 
     Args:
         e: the emitter.
         n: words, among them `BOX_WORDS` and, per axis j, `BOX_AXIS_WORDS` with j.
-        outputs: per axis, of a long tile.
         short: per axis, whether there are short tiles.
     """
 
-    def __init__(self, e: Emitter, n: Words, outputs: Sequence[int], short: Sequence[bool]) -> None:
-        self.e, self.n, self.outputs = e, n, outputs
-        self.rank = len(outputs)
+    def __init__(self, e: Emitter, n: Words, short: Sequence[bool]) -> None:
+        self.e, self.n = e, n
+        self.rank = len(short)
         self.shorts = [j for j in range(self.rank) if short[j]]
 
     def blocks(self) -> Value:
@@ -118,11 +120,8 @@ class Tiling:
                 image, *places = where
                 outs = []
                 for j, place in enumerate(places):
-                    i = e.add(starts[j], place)
-                    o = e.mul(i, self.outputs[j])
-                    if j in self.shorts:
-                        o = e.b.sub(o, e.larger(0, e.b.sub(i, n.number(f"long{j}"))))
-                    outs.append(o)
+                    at = e.at(n.pointer(f"starts{j}"), e.add(starts[j], place), I64)
+                    outs.append(e.load(at, I64))
                 body(Tile(carried[0], e.add(box.image, image), outs, flags))
                 return [e.add(carried[0], 1)]
 
@@ -191,7 +190,7 @@ class Shape:
 
 
 SOURCE_WORDS = ("image", "plane")
-SOURCE_AXIS_WORDS = ("size", "step", "shift")
+SOURCE_AXIS_WORDS = ("size", "step", "stride", "gap", "shifts")
 
 
 class TileTransform:
@@ -200,8 +199,9 @@ class TileTransform:
     Args:
         e: the emitter.
         n: words, among them the operand, NAME_ + `SOURCE_WORDS`, and per axis j
-            NAME_ + `SOURCE_AXIS_WORDS` + j: its size, positions between neighbours, and where the
-            element of output 0 stands; `NAME_slot` and `NAME_row`, elements between slots and
+            NAME_ + `SOURCE_AXIS_WORDS` + j: its size, positions between neighbours, steps from one
+            output's element to the next's, steps between elements of a tile, and per class where
+            the element of output 0 stands; `NAME_slot` and `NAME_row`, elements between slots and
             between blocks of the area.
         name: of the operand.
         shapes: per axis.
@@ -231,24 +231,32 @@ class TileTransform:
         """A word of this operand."""
         return self.n.number(f"{self.name}_{name}")
 
-    def block(self, c: Value, tile: Tile, row: Value) -> None:
-        """Block c of channels of one tile; `row` is its number in the area."""
+    def shift(self, j: int, of: Index) -> Value:
+        """Where the element of output 0 stands along an axis, in a class of taps."""
+        return self.e.load(self.e.at(self.n.pointer(f"{self.name}_shifts{j}"), of, I64), I64)
+
+    def block(self, c: Value, of: Index, tile: Tile, row: Value) -> None:
+        """Block c of channels of one tile, for a class; `row` is its number in the area."""
         e = self.e
         extents = [
             e.index(size) if s.short is None else e.b.select(flag, e.index(size - 1), e.index(size))
             for size, s, flag in zip(self.sizes, self.shapes, tile.short, strict=True)
         ]
         rank = range(len(self.sizes))
-        starts = [e.add(o, self.word(f"shift{j}")) for j, o in enumerate(tile.starts)]
+        starts = [
+            e.add(e.mul(o, self.word(f"stride{j}")), self.shift(j, of))
+            for j, o in enumerate(tile.starts)
+        ]
         offset = e.add(e.mul(tile.image, self.word("image")), e.mul(c, self.word("plane")))
-        steps = [self.word(f"step{j}") for j in rank]
+        gaps = [self.word(f"gap{j}") for j in rank]
+        steps = [e.mul(self.word(f"step{j}"), gaps[j]) for j in rank]
         inside = e.b.icmp_unsigned("==", e.index(0), e.index(0))
         for j, start in enumerate(starts):
-            room = e.b.sub(self.word(f"size{j}"), extents[j])
+            end = e.add(start, e.mul(e.add(extents[j], -1), gaps[j]))
             low = e.b.icmp_signed(">=", start, e.index(0))
-            high = e.b.icmp_signed("<=", start, room)
+            high = e.b.icmp_signed("<", end, self.word(f"size{j}"))
             inside = e.b.and_(inside, e.b.and_(low, high))
-            offset = e.add(offset, e.mul(e.mul(start, steps[j]), self.lanes))
+            offset = e.add(offset, e.mul(e.mul(start, self.word(f"step{j}")), self.lanes))
         x = e.at(self.n.pointer(self.name), offset, F32)
 
         def find(where: list[Index], count: int) -> list[Value]:
@@ -256,11 +264,13 @@ class TileTransform:
             seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
             place = e.index(0)
             for j, i in enumerate(where, 1):
-                inner = e.b.icmp_unsigned("<", e.add(starts[j], i), self.word(f"size{j}"))
+                at = e.add(starts[j], e.mul(i, gaps[j]))
+                inner = e.b.icmp_unsigned("<", at, self.word(f"size{j}"))
                 seen, place = e.b.and_(seen, inner), e.add(place, e.mul(i, steps[j]))
             found = []
             for i in range(count):
-                inner = e.b.icmp_unsigned("<", e.add(starts[0], i), self.word("size0"))
+                first = e.add(starts[0], e.mul(i, gaps[0]))
+                inner = e.b.icmp_unsigned("<", first, self.word("size0"))
                 at = e.at(x, e.add(place, e.mul(i, steps[0])), self.wide)
                 found.append(e.b.select(e.b.and_(seen, inner), at, self.zero))
             return found

@@ -19,6 +19,7 @@ from striate.codegen.machine import host_target, named_target
 from striate.codegen.pointwise import Instruction
 from striate.codegen.winograd import winograd_conv
 from striate.codegen.winograd_algebra import Algorithm, longest, winograd
+from striate.codegen.winograd_axes import Tiles, dense_axes
 from striate.codegen.winograd_few import FewTiles
 from striate.codegen.winograd_gradient import (
     _schedule,
@@ -27,8 +28,6 @@ from striate.codegen.winograd_gradient import (
 )
 from striate.codegen.winograd_plan import (
     AMPLIFICATION,
-    Axis,
-    Tiles,
     algorithm,
     keeps_bound,
     plan_winograd,
@@ -84,15 +83,13 @@ class Case:
         self.spec, self.target, self.lanes = spec, target, target.lanes(32)
         self.x = rng.standard_normal(spec.lhs_shape).astype(np.float32)
         self.w = rng.standard_normal(spec.rhs_shape).astype(np.float32)
-        axes = [Axis.of(t) for t in spec.windows]
-        assert None not in axes
-        self.tiles = tuple(
-            Tiles.of(t.out_size, m, t.kernel_size) for t, m in zip(spec.windows, most, strict=True)
-        )
+        axes = dense_axes(spec)
+        assert axes is not None
+        self.tiles = tuple(Tiles.of(a.sizes, m, a.width) for a, m in zip(axes, most, strict=True))
 
     def blocked(self, a: Array) -> Array:
-        n, _, c, *size = a.shape
-        split = a.reshape(n, c // self.lanes, self.lanes, *size)
+        n, g, c, *size = a.shape
+        split = a.reshape(n, g * c // self.lanes, self.lanes, *size)
         return np.ascontiguousarray(np.moveaxis(split, 2, -1))
 
     def run(
@@ -103,8 +100,8 @@ class Case:
         """
         x = self.blocked(self.x)
         bx, bw, *rest = buffers = [Buffer(a.nbytes) for a in (x, self.w, *operands)]
-        n, _, k, *size = self.spec.out_shape
-        shape = (n, k // self.lanes, *size, self.lanes)
+        n, g, k, *size = self.spec.out_shape
+        shape = (n, g * k // self.lanes, *size, self.lanes)
         y = Buffer(4 * prod(shape))
         view = View(bw, 0, tuple(s // 4 for s in self.w.strides))
         plan = replace(plan_winograd(self.target, self.spec, self.tiles), **changes)
@@ -122,7 +119,8 @@ class Case:
 
     def loss(self, y: Array) -> float:
         """The largest error in units of UNIT * sum |x| |w|."""
-        return float(np.max(np.abs(y - self.expected()) / self.expected(np.abs)) / UNIT)
+        bound = np.maximum(self.expected(np.abs), np.finfo(np.float64).tiny)  # 0 where y must be 0
+        return float(np.max(np.abs(y - self.expected()) / bound) / UNIT)
 
 
 def spec_of(
@@ -162,6 +160,59 @@ def test_any_shape(
     case = Case(spec, most, target)
     lost = prod(winograd(t.outputs, t.taps).amplification for t in case.tiles)
     assert case.loss(case.run()) < 4 * lost
+
+
+STEPS = {
+    "dilation": ((11, 3, 1, 3), (9, 3, 1, 2)),
+    "dilation beyond the image": ((3, 3, 1, 5), (4, 3, 1, 4)),
+    "stride": ((11, 3, 2, 1), (8, 4, 2, 1)),
+    "stride 3": ((17, 5, 3, 1), (9, 3, 3, 1)),
+    "both": ((15, 3, 2, 2), (21, 3, 4, 6)),
+    "one axis": ((23, 3, 1, 4),),
+    "volume": ((7, 3, 1, 2), (6, 3, 2, 1), (5, 3, 1, 1)),
+}  # size, taps, stride, dilation per axis
+
+
+def stepped(lanes: int, axes: Sequence[tuple[int, ...]], blocks: int, groups: int = 1) -> ConvSpec:
+    windows = tuple(
+        Window.of(n, r, stride=s, rhs_dilation=d, padding=(d, d)) for n, r, s, d in axes
+    )
+    return ConvSpec(2, groups, blocks * lanes, lanes, windows)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("flipped", [False, True], ids=["forward", "flipped"])
+@pytest.mark.parametrize("name", STEPS)
+def test_strides_and_dilations(target: Target, flipped: bool, name: str) -> None:
+    """Classes of outputs and of taps, some of which lack the last tap, and padding."""
+    spec = stepped(target.lanes(32), STEPS[name], 2)
+    if flipped:
+        turned = (replace(t, rhs_dilation=-t.rhs_dilation) for t in spec.windows)
+        spec = replace(
+            spec,
+            windows=tuple(
+                replace(t, pad_lo=t.pad_lo + t.rhs_dilation * (t.kernel_size - 1)) for t in turned
+            ),
+        )
+    case = Case(spec, (4, 2, 3)[: len(spec.windows)], target)
+    lost = prod(winograd(t.outputs, t.taps).amplification for t in case.tiles)
+    assert case.loss(case.run()) < 4 * lost
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["dilation", "stride"])
+def test_groups(target: Target, name: str) -> None:
+    """Channels of a group are whole blocks; panels of groups are shared among threads."""
+    spec = replace(stepped(target.lanes(32), STEPS[name], 2, 3), out_features=2 * target.lanes(32))
+    case = Case(spec, (4, 4), target)
+    first = case.run(nr=2, mr=3, panel_group=1, fused=False, few=None)
+    lost = prod(winograd(t.outputs, t.taps).amplification for t in case.tiles)
+    assert case.loss(first) < 4 * lost
+    for changes in (
+        {"nr": 1, "mr": 2, "panel_group": 2, "fused": False},
+        {"nr": 1, "mr": 2, "panel_group": 1, "fused": True, "chunk": 1},
+    ):
+        np.testing.assert_array_equal(case.run(few=None, **changes), first)
 
 
 def test_the_schedule_changes_no_bit() -> None:
@@ -223,10 +274,12 @@ def test_an_epilogue() -> None:
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
-def test_what_is_not_finite_reaches_those_that_see_it(value: float) -> None:
-    """Neither does it spread over a tile, nor does padding meet an infinite weight."""
+@pytest.mark.parametrize("name", ["", "dilation", "stride", "both"])
+def test_what_is_not_finite_reaches_those_that_see_it(value: float, name: str) -> None:
+    """Neither does it spread over a tile, nor does padding or a tap that a class lacks meet it."""
     target = host_target()
-    case = Case(spec_of(target, (9, 8), (3, 3), (1, 1)), (4, 4), target)
+    spec = spec_of(target, (9, 8), (3, 3), (1, 1))
+    case = Case(stepped(target.lanes(32), STEPS[name], 1) if name else spec, (4, 4), target)
     case.x[0, 0, 3, 4, 4] = value
     if value != 3e38:
         case.w[0, 5, 2, 0, 0] = value
@@ -304,8 +357,8 @@ def test_the_choice_follows_the_precision() -> None:
     tiles = {p: algorithm(target, spec, p) for p in BOUNDS}
     outputs = {p: max(t.outputs for t in found or ()) for p, found in tiles.items()}
     assert outputs == {"highest": 2, "high": 4, "fast": 6}
-    strided = Window.of(56, 3, stride=2, padding=(1, 1))
-    assert algorithm(target, ConvSpec(1, 1, 64, 64, (strided, strided)), "fast") is None
+    pointwise = Window.of(56, 1, stride=2)
+    assert algorithm(target, ConvSpec(1, 1, 64, 64, (pointwise, pointwise)), "fast") is None
 
 
 # ---- weight gradients ----------------------------------------------------------------------
@@ -386,6 +439,16 @@ def test_any_gradient(
     assert case.loss(case.run()) < 4 * lost
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", STEPS)
+def test_gradients_with_strides_and_dilations(target: Target, groups: int, name: str) -> None:
+    spec = stepped(target.lanes(32), STEPS[name], 2, groups)
+    case = Gradient(spec, (4, 2, 3)[: len(spec.windows)], target)
+    lost = prod(winograd(t.taps, t.outputs).amplification for t in case.tiles)
+    assert case.loss(case.run()) < 4 * lost
+
+
 def test_a_gradient_does_not_read_what_memory_held_before() -> None:
     """Tiles that are short along three axes lack slots: sums over tiles skip them. (NaN in them
     would be seen, and the result computed again; other numbers would not.)
@@ -416,10 +479,13 @@ def test_a_gradient_in_parts_and_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
-def test_a_gradient_that_is_not_finite(value: float) -> None:
+@pytest.mark.parametrize("name", ["", "dilation", "stride", "both"])
+def test_a_gradient_that_is_not_finite(value: float, name: str) -> None:
     """Padding meets no infinite number: taps that see a border from there stay finite."""
     target = host_target()
-    case = Gradient(spec_of(target, (9, 8), (3, 3), (1, 1)), (4, 4), target)
+    spec = spec_of(target, (9, 8), (3, 3), (1, 1))
+    spec = stepped(target.lanes(32), STEPS[name], 1) if name else spec
+    case = Gradient(spec, (4, 4), target)
     case.g[0, 0, 3, 0, 0] = value
     dw, want = case.run(), case.expected()
     with np.errstate(over="ignore"):
