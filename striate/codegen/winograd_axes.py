@@ -18,6 +18,7 @@ from math import gcd, prod
 from striate.ops.conv import ConvSpec
 from striate.ops.window import Window
 
+GROUP = 64  # channels and features of a group from which on its products are long enough to pay
 MOST_CLASSES = 9  # of taps, of all axes: more are many channels for few products
 
 
@@ -103,6 +104,11 @@ def dense_axes(spec: ConvSpec) -> tuple[Axis, ...] | None:
     """The axes of a convolution; None if one has inputs apart, or outputs against inputs."""
     found = [Axis.of(t) for t in spec.windows]
     return None if None in found else tuple(a for a in found if a is not None)
+
+
+def worth_it(spec: ConvSpec) -> bool:
+    """Whether products are long enough: there is one group, or each has many channels."""
+    return spec.groups == 1 or min(spec.in_features, spec.out_features) >= GROUP
 
 
 def classes(axes: Sequence[Axis]) -> list[tuple[int, ...]]:

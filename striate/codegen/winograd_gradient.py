@@ -22,6 +22,7 @@ from striate.codegen.winograd_axes import (
     channels_of,
     classes,
     dense_axes,
+    worth_it,
 )
 from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradGradientStore
 from striate.codegen.winograd_plan import (
@@ -186,6 +187,7 @@ def winograd_gradient_supports(
         dtype is float32
         and x_block == g_block == lanes
         and spec.in_features % lanes == spec.out_features % lanes == 0
+        and worth_it(spec)
         and 0 < len(spec.windows) <= 3
         and 0 not in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape)
         and gradient_plan(target, spec, settings().precision) is not None
@@ -307,9 +309,7 @@ def _store(
     where = tuple(sum(t) for t in product(*places))
     dense = where == tuple(range(prod(taps))) and dw.strides[2] == prod(taps)
     rows = tap_offsets(axes, [prod(taps[j + 1 :]) for j in range(len(taps))])
-    kernel = WinogradGradientStore(
-        taps, tuple(t.taps for t in plan.tiles), plan.mr, plan.nr, dense
-    )
+    kernel = WinogradGradientStore(taps, tuple(t.taps for t in plan.tiles), plan.mr, plan.nr, dense)
     # `store_dense` reads up to a vector's number of rows behind the last
     scratch = aligned_elements((lanes * prod(taps) + lanes) * plan.nr * lanes)
     words = common | {

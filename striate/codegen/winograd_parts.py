@@ -14,7 +14,7 @@ from striate.codegen.dense_geometry import count_parts
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.kernel import Buffer, Step, View
 from striate.codegen.winograd import winograd_conv
-from striate.codegen.winograd_axes import Tiles
+from striate.codegen.winograd_axes import Tiles, worth_it
 from striate.codegen.winograd_plan import algorithm, plan_winograd
 from striate.config import settings
 from striate.dtype import DType, float32
@@ -82,6 +82,7 @@ def winograd_supports(
         dtype is float32
         and x_block == y_block == lanes
         and spec.in_features % lanes == spec.out_features % lanes == 0
+        and worth_it(spec)
         and 0 < len(spec.windows) <= 3
         and 0 not in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape)
         and count_parts(spec) <= MOST_PARTS

@@ -53,7 +53,7 @@ class Tile:
 
 
 class Tiling:
-    """How outputs are cut into tiles; the word `starts` has the first output of each, long ones first.
+    """How outputs are cut into tiles; the words `starts` have the first output of each tile.
 
     Args:
         e: the emitter.

@@ -178,6 +178,18 @@ def tiled(d: Draw) -> list[st.Array]:
     return with_gradients(d, lambda x, w, b: st.silu(st.conv(x, w, b, padding=1)), x, w, b)
 
 
+def stepped(d: Draw) -> list[st.Array]:
+    """Layers that Winograd's algorithms do by phases: strided, dilated, transposed, of groups."""
+    more = d.one_of(
+        ({"stride": 2}, {"dilation": 2}, {"stride": 2, "dilation": 3}, {"groups": 2})
+    )  # fmt: skip
+    conv, k = d.one_of((st.conv, st.conv_transpose)), d.one_of((3, 4))
+    groups = more.get("groups", 1)
+    x = floats(d, (d.number(1, 3), 64 * groups, *d.extents(9, 30, 2)))
+    w, b = floats(d, (64 * groups, 64, k, k)), floats(d, (64 * groups,))
+    return with_gradients(d, lambda x, w, b: st.silu(conv(x, w, b, padding=2, **more)), x, w, b)
+
+
 def pointwise(d: Draw) -> list[st.Array]:
     c, k = d.one_of(((16, 32), (24, 16), (7, 5), (64, 16)))
     x, w = _image(d, c, d.number(1, 3)), floats(d, (k, c, 1, 1))
@@ -295,7 +307,7 @@ COMPUTATIONS: dict[str, Callable[[Draw], list[st.Array]]] = {
     f.__name__: f
     for f in (
         elementwise, of_integers, views, padding, sums, extremes, softmaxes, indexing, randoms,
-        dense, tiled, pointwise, grouped, depthwise, dilated, transposed, of_other_numbers,
+        dense, tiled, stepped, pointwise, grouped, depthwise, dilated, transposed, of_other_numbers,
         products, pools, averages, resizes, norms, networks,
     )
 }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,16 +15,22 @@ from tests.codegen.plans import graph_of, program_of
 
 FORWARD, WEIGHT = "forward and input gradient", "weight gradient"
 ALL = [FORWARD, WEIGHT]
+Size = tuple[int, ...]
 
 
-def reached(size: tuple[int, ...], window: tuple[int, ...], precision: str = "high") -> list[str]:
-    """Which directions of a layer of 64 channels, batch 2, are done so."""
+def steps_of(f: Callable[..., st.Array], channels: int, size: Size, window: Size) -> list[str]:
+    """The kernels of a layer of 64 channels a group, batch 2, in all directions."""
     d = Draw(0, 0, "reached")
-    x, w = floats(d, (2, 64, *size)), floats(d, (64, 64, *window))
-    both = with_gradients(d, lambda x, w: st.conv(x, w, padding="same"), x, w)
+    x, w = floats(d, (2, channels, *size)), floats(d, (channels, 64, *window))
+    both = with_gradients(d, f, x, w)
+    steps = program_of(graph_of(both)[0], named_target("x86-64-v4")).steps
+    return [s.kernel.name for s in steps]
+
+
+def reached(size: Size, window: Size, precision: str = "high") -> list[str]:
+    """Which directions of a layer of 64 channels, batch 2, are done so."""
     with st.config(precision=precision):
-        steps = program_of(graph_of(both)[0], named_target("x86-64-v4")).steps
-    names = [s.kernel.name for s in steps]
+        names = steps_of(lambda x, w: st.conv(x, w, padding="same"), 64, size, window)
     found = []
     if len([n for n in names if re.match(r"winograd_f\d", n)]) == 2:
         found.append(FORWARD)
@@ -55,3 +63,26 @@ def test_a_layer_takes_them(
 @pytest.mark.parametrize("precision", ["highest", "high", "fast"])
 def test_every_precision_takes_them_in_volumes(precision: str) -> None:
     assert reached((16, 16, 16), (3, 3, 3), precision) == ALL
+
+
+@pytest.mark.parametrize(
+    ("conv", "more", "taps", "forward", "gradients"),
+    [
+        (st.conv, {"dilation": 3, "padding": 3}, 3, 2, 1),
+        (st.conv, {"stride": 2, "dilation": 2, "padding": 2}, 3, 2, 1),
+        (st.conv, {"stride": 2, "padding": 1}, 4, 5, 0),
+        (st.conv_transpose, {"stride": 2, "padding": 1}, 4, 5, 0),
+        (st.conv, {"stride": 2}, 2, 0, 0),
+        (st.conv, {"groups": 2, "padding": 1}, 3, 2, 1),
+    ],
+    ids=str,
+)
+def test_phases_take_them(
+    conv: Callable[..., st.Array], more: dict[str, Any], taps: int, forward: int, gradients: int
+) -> None:
+    """In numbers of kernels: of phases, forward and in the input gradient, and weight gradients."""
+    channels = 64 * more.get("groups", 1)
+    names = steps_of(lambda x, w: conv(x, w, **more), channels, (28, 28), (taps, taps))
+    found = [n for n in names if re.match(r"winograd_f\d", n)]
+    assert len(found) == forward, names
+    assert len([n for n in names if n.startswith("winograd_gradient_f")]) == gradients, names
