@@ -16,7 +16,7 @@ from striate.codegen.epilogue import Epilogue
 from striate.codegen.expression import Expression
 from striate.codegen.kernel import Buffer, Step, View
 from striate.codegen.layouts import TargetLayouts
-from striate.codegen.op_steps import LOWERINGS, blocked_conv
+from striate.codegen.op_steps import LOWERINGS, blocked_conv, blocked_max_with_index
 from striate.codegen.pointwise import Instruction
 from striate.dtype import float32
 from striate.errors import StriateError
@@ -140,11 +140,13 @@ class Lowering:
         if group.kind in {"map", "sum"}:
             self._loops(group)
             return
-        (n,) = group.outputs
+        n, *twins = group.outputs
         if group.conv is not None:
             self._convolution(group.conv, n)
             return
-        if n.op is PARAMETER or n.op is CONSTANT:
+        if twins:
+            blocked_max_with_index(self, group.outputs)
+        elif n.op is PARAMETER or n.op is CONSTANT:
             self.allocate(n)
         elif group.kind == "copy":
             self._copy(n)

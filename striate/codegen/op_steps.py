@@ -15,7 +15,7 @@ from striate.codegen.grouped import grouped_conv, grouped_weight_gradient
 from striate.codegen.indexing import last_writer, put_add, scatter_add, take, take_along_axis
 from striate.codegen.kernel import Buffer, Step, View
 from striate.codegen.layouts import TargetLayouts
-from striate.codegen.pool import argmax_pool, max_pool, max_pool_gradient
+from striate.codegen.pool import argmax_pool, max_and_argmax_pool, max_pool, max_pool_gradient
 from striate.codegen.random import random_uniform
 from striate.codegen.small import small_conv, small_weight_gradient, small_weight_supports
 from striate.codegen.weight_gradient import weight_gradient, weight_gradient_supports
@@ -39,6 +39,10 @@ class Context(Protocol):
 
     def view(self, n: Node) -> View:
         """How to walk over a node's value."""
+        ...
+
+    def allocate(self, n: Node) -> Buffer:
+        """The memory of a node's own value."""
         ...
 
     def dense(self, n: Node) -> Buffer:
@@ -189,17 +193,23 @@ def _blocked_max_pool(c: Context, n: Node, out: Buffer) -> None:
 
 def _blocked_argmax_pool(c: Context, n: Node, out: Buffer) -> None:
     (x,) = n.inputs
-    c.add(argmax_pool(x.type.dtype, n.attrs.windows, *_pool_sizes(n), c.dense(x), out, 32))
+    bits = n.type.dtype.bits
+    c.add(argmax_pool(x.type.dtype, n.attrs.windows, *_pool_sizes(n), c.dense(x), out, bits))
+
+
+def blocked_max_with_index(c: Context, nodes: Sequence[Node]) -> None:
+    """The largest elements and their indices, the two nodes in any order, in one pass."""
+    values, index = sorted(nodes, key=lambda n: n.op.name == "blocked_argmax_pool")
+    (x,) = values.inputs
+    dtype, bits, windows = x.type.dtype, index.type.dtype.bits, values.attrs.windows
+    out = c.allocate(values), c.allocate(index)
+    c.add(max_and_argmax_pool(dtype, windows, *_pool_sizes(values), c.dense(x), *out, bits))
 
 
 def _blocked_pool_gradient(c: Context, n: Node, out: Buffer) -> None:
     g, index = n.inputs
-    sizes = _pool_sizes(n)
-    c.add(
-        max_pool_gradient(
-            g.type.dtype, n.attrs.windows, *sizes, c.dense(index), 32, c.dense(g), out
-        )
-    )
+    dtype, bits, sizes = g.type.dtype, index.type.dtype.bits, _pool_sizes(n)
+    c.add(max_pool_gradient(dtype, n.attrs.windows, *sizes, c.dense(index), bits, c.dense(g), out))
 
 
 def _random_uniform(c: Context, n: Node, out: Buffer) -> None:

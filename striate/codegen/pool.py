@@ -66,8 +66,10 @@ def argmax_pool(
 
     Args:
         dtype, windows, n, channels, block, x: as for `max_pool`.
-        index: [N, C/b, *O, b] integers of `index_bits` bits; 32 only if prod(I) < 2**31.
-        index_bits: 32 or 64.
+        index: [N, C/b, *O, b] integers of `index_bits` bits; 32 only if prod(I) < 2**31. Of 8
+            bits: not the element's place in the plane, but the number of its tap in the window,
+            in row-major order; only for windows of at most 256 taps.
+        index_bits: 8, 32 or 64.
     """
     return _pool(dtype, windows, n * channels // block, block, x, None, index, index_bits)
 
@@ -104,7 +106,7 @@ def max_pool_gradient(
         dtype: of g and dx.
         windows, n, channels, block: as for `max_pool`.
         index: what `argmax_pool` gave, for these windows.
-        index_bits: of `index`, 32 or 64.
+        index_bits: of `index`, 8, 32 or 64; 8 only for blocks of 4 and more.
         g: [N, C/b, *O, b].
         dx: [N, C/b, *I, b].
     """
@@ -114,7 +116,7 @@ def max_pool_gradient(
         return []
     covers = prod((w.kernel_size - 1) * w.rhs_dilation // w.stride + 1 for w in windows)
     label = f"max_pool_gradient {_label(windows)}"
-    if block < 4 or covers > COVERS:
+    if index_bits != 8 and (block < 4 or covers > COVERS):
         kind = int32 if index_bits == 32 else int64
         return scatter_rows(label, dtype, kind, planes, size, places, block, g, index, dx)
     spread, (first, stop) = tiles_of(windows[-1])

@@ -7,16 +7,16 @@ that begin with a window, so that an index and its g are loaded once for the who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from striate.codegen.elements import load_element
-from striate.codegen.emitter import I32, Emitter, Index, Value, element, storage, vector
+from striate.codegen.emitter import I32, I64, Emitter, Index, Value, element, storage, vector
 from striate.codegen.index_kernels import plus
 from striate.codegen.ordering import comparable
-from striate.codegen.pool_window import Axis, axes, each_chunk, split
+from striate.codegen.pool_window import Axis, axes, each_chunk, split, tap_numbers
 from striate.dtype import DType
 from striate.ops.window import Window
 
@@ -35,8 +35,9 @@ def tiles_of(w: Window) -> tuple[tuple[int, int], tuple[int, int]]:
     return ((k, m), (first, stop)) if m > 0 else ((0, 0), (0, 0))
 
 
-# (place in g, sums of the elements, elements that it reaches) -> the sums with it
-Meet = Callable[[Value, list[Value], range], list[Value]]
+# (place in g along its row, sums of the elements, per element that it reaches its tap along the
+# row) -> the sums with it
+Meet = Callable[[Value, list[Value], Mapping[int, Index]], list[Value]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class MaxPoolGradient:
         limit: lanes at most, a power of two.
         exact: the block has `limit` channels.
         steps: `steps_of` the windows.
-        index: bits of an index.
+        index: bits of an index; 8 are the number of a tap.
         tile: `tiles_of` the last window.
         wide: positions are compared in 64 bits.
     """
@@ -87,19 +88,19 @@ class MaxPoolGradient:
             bounds = [a.windows(e, p) for a, p in zip(outer, places, strict=True)]
             flat = e.add(*(e.mul(p, a.pitch) for a, p in zip(outer, places, strict=True)), 0)
             start, origin = e.mul(i, last.size), e.b.mul(plane, windows)
-            elements = _Row(self, e, outer, bounds, origin, flat, start, block, lanes)
+            elements = _Row(self, e, every, places, bounds, origin, flat, start, block, lanes)
 
             def tile(q: Value) -> None:
                 q = e.smaller(q, e.b.sub(stop, e.index(count)))
                 before = (size - 1) // stride
                 reached = [
-                    range(max(0, stride * r), min(stride * count, stride * r + size))
+                    {t: t - stride * r for t in range(stride * count) if 0 <= t - stride * r < size}
                     for r in range(-before, count)
                 ]
 
-                def inner(at: Value, sums: list[Value], meet: Meet) -> list[Value]:
-                    for n, columns in enumerate(reached):
-                        sums = meet(e.add(at, q, n - before), sums, columns)
+                def inner(sums: list[Value], meet: Meet) -> list[Value]:
+                    for n, taps in enumerate(reached):
+                        sums = meet(e.add(q, n - before), sums, taps)
                     return sums
 
                 elements.gather(e.b.sub(e.mul(q, stride), last.pad), stride * count, inner)
@@ -108,8 +109,11 @@ class MaxPoolGradient:
                 i = e.b.select(e.b.icmp_signed("<", j, begin), j, e.b.add(j, inside))
                 ends = last.windows(e, i)
 
-                def inner(at: Value, sums: list[Value], meet: Meet) -> list[Value]:
-                    return e.loop(*ends, 1, sums, lambda o, s: meet(e.b.add(at, o), s, range(1)))
+                def inner(sums: list[Value], meet: Meet) -> list[Value]:
+                    def window(o: Value, sums: list[Value]) -> list[Value]:
+                        return meet(o, sums, {0: last.tap(e, i, o) if self.index == 8 else 0})
+
+                    return e.loop(*ends, 1, sums, window)
 
                 elements.gather(i, 1, inner)
 
@@ -126,7 +130,8 @@ class _Row:
 
     Attributes:
         kernel, e: what is emitted, and where.
-        outer: all axes but the last.
+        axes: all of them.
+        places: of the outer axes, where the row is.
         bounds: of the outer axes, the windows that reach over the row.
         origin: where the plane begins in g, in positions.
         flat: where the row begins in its plane.
@@ -137,7 +142,8 @@ class _Row:
 
     kernel: MaxPoolGradient
     e: Emitter
-    outer: Sequence[Axis]
+    axes: Sequence[Axis]
+    places: Sequence[Value]
     bounds: Sequence[tuple[Value, Value]]
     origin: Value
     flat: Value
@@ -146,47 +152,56 @@ class _Row:
     lanes: int
 
     def gather(
-        self, i: Value, width: int, inner: Callable[[Value, list[Value], Meet], list[Value]]
+        self, i: Value, width: int, inner: Callable[[list[Value], Meet], list[Value]]
     ) -> None:
-        """dx at elements i .. i + width - 1 of the row; `inner(at, sums, meet)` lets the sums meet
-        windows of the row of g that begins at place `at`.
+        """dx at elements i .. i + width - 1 of the row; `inner(sums, meet)` lets the sums meet
+        windows of a row of g.
         """
         e, k = self.e, self.kernel
-        kind = comparable(k.dtype)
-        wanted = [self.spread(e.add(self.flat, i, t)) for t in range(width)]
+        kind, counted = comparable(k.dtype), k.index == 8
+        positions = [] if counted else [self.spread(e.add(self.flat, i, t)) for t in range(width)]
+        apart = tap_numbers(e, self.axes)
 
         def chunk(c: Index) -> None:
-            def meet(at: Value, sums: list[Value], columns: range) -> list[Value]:
-                at = e.add(e.mul(at, self.block), c)
-                index = self.positions(at)
-                g = load_element(e, e.at(e.pointer(1), at, storage(kind)), kind, self.lanes)
-                sums = [*sums]
-                for t in columns:
-                    chosen = e.b.icmp_signed("==", index, wanted[t])
-                    sums[t] = e.b.select(chosen, plus(e, k.dtype, sums[t], g), sums[t])
-                return sums
+            def visit(axis: int, at: Value, number: Value, sums: list[Value]) -> list[Value]:
+                """`at`: where the row of g begins; `number`: of the row's first tap."""
 
-            def visit(axis: int, at: Value, sums: list[Value]) -> list[Value]:
-                if axis == len(self.outer):
-                    return inner(at, sums, meet)
-                first, stop = self.bounds[axis]
-                pitch = self.outer[axis].out_pitch
-                return e.loop(
-                    *(first, stop, 1, sums),
-                    lambda o, s: visit(axis + 1, e.b.add(at, e.b.mul(o, pitch)), s),
-                )
+                def meet(o: Value, sums: list[Value], taps: Mapping[int, Index]) -> list[Value]:
+                    place = e.add(e.mul(e.add(at, o), self.block), c)
+                    index = self.indices(place)
+                    g = load_element(e, e.at(e.pointer(1), place, storage(kind)), kind, self.lanes)
+                    sums = [*sums]
+                    for t, tap in taps.items():
+                        wanted = self.spread(e.add(number, tap)) if counted else positions[t]
+                        chosen = e.b.icmp_signed("==", index, wanted)
+                        sums[t] = e.b.select(chosen, plus(e, k.dtype, sums[t], g), sums[t])
+                    return sums
+
+                if axis == len(self.bounds):
+                    return inner(sums, meet)
+                a, (first, stop) = self.axes[axis], self.bounds[axis]
+
+                def window(o: Value, sums: list[Value]) -> list[Value]:
+                    tap = e.mul(a.tap(e, self.places[axis], o), apart[axis]) if counted else 0
+                    start = e.b.add(at, e.b.mul(o, a.out_pitch))
+                    return visit(axis + 1, start, e.add(number, tap), sums)
+
+                return e.loop(first, stop, 1, sums, window)
 
             zero = e.const(vector(element(kind), self.lanes), 0)
-            for t, total in enumerate(visit(0, self.origin, [zero] * width)):
+            sums = visit(0, self.origin, e.index(0), [zero] * width)
+            for t, total in enumerate(sums):
                 to = e.add(e.mul(e.add(self.start, i, t), self.block), c)
                 e.store(e.narrow(total, kind), e.at(e.pointer(2), to, storage(kind)))
 
         each_chunk(e, self.block, k.limit, self.lanes, k.exact, chunk)
 
-    def positions(self, at: Value) -> Value:
+    def indices(self, at: Value) -> Value:
         """The indices at a place, as they are compared."""
         e, kind = self.e, ir.IntType(self.kernel.index)
         index = e.load(e.at(e.pointer(0), at, kind), vector(kind, self.lanes))
+        if self.kernel.index == 8:
+            return e.b.zext(index, vector(I64 if self.kernel.wide else I32, self.lanes))
         narrow = self.kernel.index == 64 and not self.kernel.wide
         return e.b.trunc(index, vector(I32, self.lanes)) if narrow else index
 

@@ -7,6 +7,9 @@ one by one with bounds of their own.
 Large windows are separable: the outer axes are reduced first, for the whole row of elements, into
 a line of scratch memory, which the windows of the row share. The first of equal elements is then
 the one with the smallest position, not the one that comes first.
+
+An index is a position in the plane, or, in 8 bits, the number of the tap in its window: both grow
+in row-major order.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from striate.dtype import DType, int32, int64
 from striate.ops.window import Window
 
 STRIPE = 4  # vectors of a line that are reduced at once
+MOST_TAPS = 256  # of a window whose index is the number of a tap
 
 
 class Axis(NamedTuple):
@@ -62,6 +66,14 @@ class Axis(NamedTuple):
 
         low = steps(e.b.sub(e.index(0), first))
         return low, e.smaller(self.kernel, steps(e.b.sub(self.size, first)))
+
+    def tap(self, e: Emitter, i: Value, o: Value) -> Value:
+        """The tap through which element i is in window o, which reaches over it; `MOST_TAPS` if
+        it is between two of them.
+        """
+        ahead = e.b.sub(e.b.add(i, self.pad), e.b.mul(o, self.stride))
+        on = e.b.icmp_signed("==", e.b.urem(ahead, self.dilation), e.index(0))
+        return e.b.select(on, e.b.udiv(ahead, self.dilation), e.index(MOST_TAPS))
 
     def windows(self, e: Emitter, i: Value) -> tuple[Value, Value]:
         """(first, last + 1) of the windows that reach over element i."""
@@ -92,6 +104,14 @@ def axes(e: Emitter, word: int, steps: Sequence[tuple[int, int]]) -> list[Axis]:
         stride, dilation = (e.index(step) for step in steps[i])
         found.insert(0, Axis(stride, dilation, n, out, k, p, pitch, out_pitch))
         pitch, out_pitch = e.mul(pitch, n), e.mul(out_pitch, out)
+    return found
+
+
+def tap_numbers(e: Emitter, axes: Sequence[Axis]) -> list[Value]:
+    """Per axis, how far apart the numbers of two neighbouring taps are."""
+    found = [e.index(1)]
+    for axis in reversed(axes[1:]):
+        found.insert(0, e.mul(found[0], axis.kernel))
     return found
 
 
@@ -130,7 +150,7 @@ class MaxPool:
         steps: `steps_of` the windows.
         taps: size of the window's last axis, or 0 for any.
         tile: windows at a time, at most: 1, 2 or 4.
-        values, index: what is written; indices have 32 or 64 bits, or 0.
+        values, index: what is written; indices have 8 bits (numbers of taps), 32 or 64, or 0.
         wide: positions are computed in 64 bits.
         line: lanes at most, a power of two, if the outer axes are reduced first, else 0.
     """
@@ -145,6 +165,11 @@ class MaxPool:
     index: int
     wide: bool
     line: int
+
+    @property
+    def counted(self) -> bool:
+        """Whether an index is the number of a tap."""
+        return self.index == 8
 
     @property
     def name(self) -> str:
@@ -202,6 +227,15 @@ class MaxPool:
         e.each(*e.share(rows), row)
 
 
+class Tap(NamedTuple):
+    """A tap of a window: its element's distance from the window's origin, in positions, and the
+    number by which it is remembered.
+    """
+
+    offset: Value
+    number: Value
+
+
 @dataclass(frozen=True)
 class _Row:
     """One row of windows, while it is emitted.
@@ -236,28 +270,25 @@ class _Row:
         line = e.at(e.pointer(7), e.mul(e.thread, e.number(8)), I8)
         lines = e.at(line, e.number(9), I8)
         size = e.mul(last.size, self.block)
-        bounds = [*zip(self.axes, self.ranges, strict=False)]
 
         def some(i: Value, width: int, count: int) -> None:
             """`count` vectors of elements i, i + 1, .. of the line."""
             starts = [e.add(i, width * n) for n in range(count)]
-            first = self.base
-            for axis, (low, _) in bounds:
-                first = e.add(first, e.mul(low, e.mul(axis.dilation, axis.pitch)))
-            place = self.spread(first, width) if k.index else None
+            first = corner = Tap(self.base, e.index(0) if k.counted else self.base)
+            for axis, (low, _) in enumerate(self.ranges):
+                first = self.moved(first, axis, low)
+            place = self.spread(first.number, width) if k.index else None
 
-            def meet(axis: int, at: Value, best: list[Value], careful: bool) -> list[Value]:
-                if axis == len(bounds):
+            def meet(axis: int, at: Tap, best: list[Value], careful: bool) -> list[Value]:
+                if axis == len(self.ranges):
                     return self.better(starts, [at], width, best, careful, contiguous=True)
-                a, ends = bounds[axis]
-                pitch = e.mul(a.dilation, a.pitch)
                 return e.loop(
-                    *(*ends, 1, best),
-                    lambda tap, b: meet(axis + 1, e.add(at, e.mul(tap, pitch)), b, careful),
+                    *(*self.ranges[axis], 1, best),
+                    lambda tap, b: meet(axis + 1, self.moved(at, axis, tap), b, careful),
                 )
 
             best = self.decided(
-                width, count, place, lambda best, careful: meet(0, self.base, best, careful)
+                width, count, place, lambda best, careful: meet(0, corner, best, careful)
             )
             for n in range(count):
                 at = e.add(i, width * n)
@@ -289,30 +320,28 @@ class _Row:
         low, high = taps or (e.index(0), last.kernel)
         origins = [e.add(origin, e.mul(last.stride, t)) for t in range(tile)]
         starts = [e.add(e.mul(i, self.block), c) for i in origins]
-        offset = e.mul(low, last.dilation)
-        for axis, (first, _) in zip(self.axes, self.ranges, strict=False):
-            offset = e.add(offset, e.mul(first, e.mul(axis.dilation, axis.pitch)))
-        place = self.spread(offset, lanes) if k.index else None
+        bounds = [*self.ranges, (low, high)]
+        begin = corner = Tap(e.index(0), e.index(0))
+        for axis, (start, _) in enumerate(bounds):
+            begin = self.moved(begin, axis, start)
+        place = self.spread(begin.number, lanes) if k.index else None
         if place is not None and self.lines is not None:  # later than any
             bits = 64 if k.wide else 32
             place = e.const(place.type, (1 << (bits - 1)) - 1)
-        bounds = [*self.ranges, (low, high)]
 
-        def meet(axis: int, offset: Value, best: list[Value], careful: bool) -> list[Value]:
+        def meet(axis: int, at: Tap, best: list[Value], careful: bool) -> list[Value]:
             if axis == len(bounds):
-                return self.better(starts, [offset], lanes, best, careful)
-            a, ends = self.axes[axis], bounds[axis]
-            pitch = e.mul(a.dilation, a.pitch)
+                return self.better(starts, [at], lanes, best, careful)
             if axis == len(bounds) - 1 and taps is None and k.taps:
-                offsets = [e.add(offset, e.mul(pitch, tap)) for tap in range(k.taps)]
-                return self.better(starts, offsets, lanes, best, careful)
+                every = [self.moved(at, axis, tap) for tap in range(k.taps)]
+                return self.better(starts, every, lanes, best, careful)
             return e.loop(
-                *(*ends, 1, best),
-                lambda tap, b: meet(axis + 1, e.b.add(offset, e.b.mul(pitch, tap)), b, careful),
+                *(*bounds[axis], 1, best),
+                lambda tap, b: meet(axis + 1, self.moved(at, axis, tap), b, careful),
             )
 
         best = self.decided(
-            lanes, tile, place, lambda best, careful: meet(0, e.index(0), best, careful)
+            lanes, tile, place, lambda best, careful: meet(0, corner, best, careful)
         )
         for t in range(tile):
             to = e.add(e.mul(e.add(self.to, o, t), self.block), c)
@@ -320,6 +349,14 @@ class _Row:
                 store_element(e, best[t], e.at(e.pointer(1), to, one), k.dtype)
             if k.index:
                 self.store_index(best[tile + t], origins[t], to, lanes)
+
+    def moved(self, at: Tap, axis: int, taps: Index) -> Tap:
+        """The tap so many further along an axis."""
+        e, a = self.e, self.axes[axis]
+        offset = e.add(at.offset, e.mul(e.mul(a.dilation, a.pitch), taps))
+        if not self.kernel.counted:
+            return Tap(offset, offset)
+        return Tap(offset, e.add(at.number, e.mul(tap_numbers(e, self.axes)[axis], taps)))
 
     def decided(
         self,
@@ -364,21 +401,21 @@ class _Row:
     def better(
         self,
         starts: Sequence[Value],
-        offsets: Sequence[Value],
+        taps: Sequence[Tap],
         lanes: int,
         best: list[Value],
         careful: bool,
         contiguous: bool = False,
     ) -> list[Value]:
-        """The best so far or an element at `offsets`, of windows that begin at elements `starts`;
+        """The best so far or an element at `taps`, of windows that begin at elements `starts`;
         the lanes are windows (or channels), or `contiguous` elements. Being `careful` is to give
         way to NaN; else the last of `best` become false where there is one.
         """
         e, k, tile = self.e, self.kernel, len(starts)
         step = 1 if contiguous or k.layout != "columns" else k.steps[-1][0]
         best = [*best]
-        fars = [e.mul(offset, self.block) for offset in offsets]
-        places = [self.spread(offset, lanes) for offset in offsets] if k.index else []
+        fars = [e.mul(tap.offset, self.block) for tap in taps]
+        places = [self.spread(tap.number, lanes) for tap in taps] if k.index else []
         for t, start in enumerate(starts):
             xs = []
             for n, far in enumerate(fars):
@@ -421,11 +458,11 @@ class _Row:
         """A position in all lanes, as it is carried."""
         return self.e.splat(i if self.kernel.wide else self.e.b.trunc(i, I32), lanes)
 
-    def store_index(self, offset: Value, origin: Value, to: Value, lanes: int) -> None:
-        """Write the positions at `offset` from the origin of each lane's window."""
+    def store_index(self, number: Value, origin: Value, to: Value, lanes: int) -> None:
+        """Write the taps, or the positions at them from the origin of each lane's window."""
         e, k = self.e, self.kernel
-        at = e.b.add(offset, self.spread(origin, lanes))
-        if k.layout == "columns" and lanes > 1:
+        at = number if k.counted else e.b.add(number, self.spread(origin, lanes))
+        if k.layout == "columns" and lanes > 1 and not k.counted:
             ramp = ir.Constant(at.type, [*range(lanes)])
             at = e.b.add(at, e.b.mul(ramp, self.spread(self.axes[-1].stride, lanes)))
         stored = vector(ir.IntType(k.index), lanes)

@@ -9,18 +9,18 @@ convolution wants depends on the processor: a `Layouts` says it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Protocol
 
 import numpy as np
 
-from striate.dtype import DType, int32
+from striate.dtype import DType
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, Op, Value, apply, made_for
 from striate.ir.types import TensorType
 from striate.ops.conv import CONV, ConvSpec
-from striate.ops.index import PUT_ADD, SCATTER_ADD, TAKE, TAKE_ALONG_AXIS, Indexing
+from striate.ops.index import PUT_ADD, SCATTER_ADD, TAKE, TAKE_ALONG_AXIS
 from striate.ops.movement import (
     BROADCAST_TO,
     CONCAT,
@@ -41,9 +41,22 @@ from striate.ops.movement import (
     transpose,
 )
 from striate.ops.pool import ARGMAX_POOL, pool_of
-from striate.ops.window import Window
-from striate.transform.channel_blocks import block, fill_blocks, unblock
+from striate.transform.blocked_pool import (
+    BLOCKED_ARGMAX_POOL,
+    BLOCKED_MAX_POOL,
+    BLOCKED_POOL_GRADIENT,
+    BlockedPool,
+)
+from striate.transform.channel_blocks import (
+    block,
+    block_value,
+    fill_blocks,
+    unblock,
+    unblock_value,
+)
 from striate.transform.views import StridedView, is_dense, view_through, whole
+
+FEW_TAPS = 36  # of a window: so few that a gradient is gathered, not scattered
 
 
 class Layouts(Protocol):
@@ -79,16 +92,6 @@ class Layouts(Protocol):
 # ---- ops on blocks, and their references ----------------------------------------------------
 
 
-def _block_value(x: Value, b: int) -> Value:
-    n, c, *rest = x.shape
-    return np.moveaxis(x.reshape(n, c // b, b, *rest), 2, -1)
-
-
-def _unblock_value(x: Value) -> Value:
-    n, c, *rest, b = x.shape
-    return np.moveaxis(x, -1, 2).reshape(n, c * b, *rest)
-
-
 @dataclass(frozen=True, slots=True)
 class BlockedConv:
     """A convolution of x [N, G*C/xb, *I, xb] and w [G, K, C, *W] to y [N, G*K/yb, *O, yb]; or the
@@ -117,51 +120,16 @@ def _blocked_shape(shape: tuple[int, ...], b: int) -> tuple[int, ...]:
 
 def _conv_reference(attrs: BlockedConv, x: Value, w: Value) -> Value:
     spec = attrs.spec
-    y = CONV.reference(spec, _unblock_value(x).reshape(spec.lhs_shape), w)
+    y = CONV.reference(spec, unblock_value(x).reshape(spec.lhs_shape), w)
     n, g, k, *rest = y.shape
-    return np.ascontiguousarray(_block_value(y.reshape(n, g * k, *rest), attrs.y_block))
+    return np.ascontiguousarray(block_value(y.reshape(n, g * k, *rest), attrs.y_block))
 
 
 def _gradient_reference(attrs: BlockedConv, x: Value, g: Value) -> Value:
     spec = attrs.spec
-    lhs = _unblock_value(x).reshape(spec.lhs_shape).swapaxes(0, 2)
-    rhs = np.moveaxis(_unblock_value(g).reshape(spec.out_shape), 0, 2)
+    lhs = unblock_value(x).reshape(spec.lhs_shape).swapaxes(0, 2)
+    rhs = np.moveaxis(unblock_value(g).reshape(spec.out_shape), 0, 2)
     return np.moveaxis(CONV.reference(spec.rhs_adjoint(), lhs, rhs), 0, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedPool:
-    """Windows of max pooling on [N, C/b, *I, b]."""
-
-    windows: tuple[Window, ...]
-
-    def resized(self, shape: tuple[int, ...], sizes: Sequence[int]) -> tuple[int, ...]:
-        """The blocked shape with these spatial sizes."""
-        return (*shape[:2], *sizes, shape[-1])
-
-
-def _argmax_reference(attrs: BlockedPool, x: Value) -> Value:
-    index = ARGMAX_POOL.reference(attrs.windows, _unblock_value(x))
-    return np.ascontiguousarray(_block_value(index.astype(np.int32), x.shape[-1]))
-
-
-def _max_reference(attrs: BlockedPool, x: Value) -> Value:
-    plain = _unblock_value(x)
-    index = ARGMAX_POOL.reference(attrs.windows, plain)
-    flat = plain.reshape(*plain.shape[:2], -1)
-    y = np.take_along_axis(flat, index.reshape(*index.shape[:2], -1), 2).reshape(index.shape)
-    return np.ascontiguousarray(_block_value(y, x.shape[-1]))
-
-
-def _pool_gradient_reference(attrs: BlockedPool, g: Value, index: Value) -> Value:
-    plain, at = _unblock_value(g), _unblock_value(index)
-    sizes = [w.in_size for w in attrs.windows]
-    y = SCATTER_ADD.reference(
-        Indexing(2, prod(sizes)),
-        plain.reshape(*plain.shape[:2], -1),
-        at.reshape(*at.shape[:2], -1).astype(np.int64),
-    )
-    return np.ascontiguousarray(_block_value(y.reshape(*y.shape[:2], *sizes), g.shape[-1]))
 
 
 BLOCKED_CONV = Op("blocked_conv", lambda a, x, w: TensorType(a.y_shape, x.dtype), _conv_reference)
@@ -169,21 +137,6 @@ BLOCKED_WEIGHT_GRADIENT = Op(
     "blocked_weight_gradient",
     lambda a, x, g: TensorType(a.spec.rhs_shape, x.dtype),
     _gradient_reference,
-)
-BLOCKED_ARGMAX_POOL = Op(
-    "blocked_argmax_pool",
-    lambda a, x: TensorType(a.resized(x.shape, [w.out_size for w in a.windows]), int32),
-    _argmax_reference,
-)
-BLOCKED_MAX_POOL = Op(
-    "blocked_max_pool",
-    lambda a, x: x.with_shape(a.resized(x.shape, [w.out_size for w in a.windows])),
-    _max_reference,
-)
-BLOCKED_POOL_GRADIENT = Op(
-    "blocked_pool_gradient",
-    lambda a, g, index: g.with_shape(a.resized(g.shape, [w.in_size for w in a.windows])),
-    _pool_gradient_reference,
 )
 
 
@@ -530,7 +483,8 @@ def _argmax(p: _Pass, n: Node) -> bool:
     found = p._any_blocked(n)
     if found is None or prod(n.inputs[0].shape[2:]) >= 2**31:
         return False
-    p.positions[n] = apply(BLOCKED_ARGMAX_POOL, (found.node,), BlockedPool(n.attrs))
+    counted = found.b >= 4 and prod(w.kernel_size for w in n.attrs) <= FEW_TAPS
+    p.positions[n] = apply(BLOCKED_ARGMAX_POOL, (found.node,), BlockedPool(n.attrs, counted))
     return False
 
 
@@ -545,7 +499,7 @@ def _take_along(p: _Pass, n: Node) -> bool:
         return False
     if of.node is not found.node:  # the values of another array at these places
         return False
-    y = apply(BLOCKED_MAX_POOL, (found.node,), BlockedPool(pool.attrs))
+    y = apply(BLOCKED_MAX_POOL, (found.node,), p.positions[pool].attrs)
     return p.put(n, y, pool.shape)
 
 
@@ -558,7 +512,7 @@ def _scatter(p: _Pass, n: Node) -> bool:
         return False
     positions = p.positions[pool]
     grad = p.as_blocked(g, pool.shape, positions.shape[-1])
-    y = apply(BLOCKED_POOL_GRADIENT, (grad, positions), BlockedPool(pool.attrs))
+    y = apply(BLOCKED_POOL_GRADIENT, (grad, positions), positions.attrs)
     return p.put(n, y, pool.inputs[0].shape)
 
 

@@ -5,7 +5,9 @@ Where b does not divide C, the last block is filled with zeros.
 
 from __future__ import annotations
 
-from striate.ir.graph import Node
+import numpy as np
+
+from striate.ir.graph import Node, Value
 from striate.ops.movement import pad, reshape, slice_axes, transpose
 from striate.ops.rearrange import concat
 
@@ -21,6 +23,18 @@ def unblock(x: Node) -> Node:
     """[N, C/b, *I, b] -> [N, C, *I]"""
     n, c, *rest, b = x.shape
     return reshape(transpose(x, (0, 1, x.ndim - 1, *range(2, x.ndim - 1))), (n, c * b, *rest))
+
+
+def block_value(x: Value, b: int) -> Value:
+    """What `block` computes."""
+    n, c, *rest = x.shape
+    return np.moveaxis(x.reshape(n, c // b, b, *rest), 2, -1)
+
+
+def unblock_value(x: Value) -> Value:
+    """What `unblock` computes."""
+    n, c, *rest, b = x.shape
+    return np.moveaxis(x, -1, 2).reshape(n, c * b, *rest)
 
 
 def _part(x: Node, axis: int, start: int, stop: int) -> Node:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from striate.ir.graph import CONSTANT, PARAMETER, Graph, Node, topological
 from striate.ops.movement import SUM
+from striate.transform.blocked_pool import BLOCKED_ARGMAX_POOL, BLOCKED_MAX_POOL
 from striate.transform.blocks import BLOCKED_CONV
 from striate.transform.views import StridedView, is_dense, reshaped, view_through, whole
 
@@ -26,6 +27,7 @@ SIMPLE = {
 }  # fmt: skip
 LARGEST = 160  # instructions of a kernel, roughly: more would live in memory, not in registers
 MOST = 6  # results of a kernel
+TWINS = {BLOCKED_ARGMAX_POOL, BLOCKED_MAX_POOL}  # one pass gives both
 NEAR = 6  # how many groups back a node may join one that only shares an input
 
 
@@ -36,7 +38,7 @@ class Group:
     Attributes:
         kind: `map` (elementwise), `sum` (over the same axes of one box), `copy` (a view that is
             written in full), `conv` (elementwise on what a convolution has summed, before it is
-            stored), `op` (anything else).
+            stored), `op` (anything else: one node, or two of `TWINS` with the same operands).
         outputs: the nodes.
         reads: the nodes in memory that it needs (bases of views).
         cost: instructions, roughly.
@@ -192,10 +194,17 @@ class Fusion:
         found: list[Group] = []
         at: dict[Node, int] = {}
         alike: dict[Hashable, list[int]] = {}  # the groups that loop in the same way
+        twins: dict[Hashable, int] = {}
         for n in self.order:
             kind = self._kind(n)
             if kind is None:
                 continue
+            if n.op in TWINS:
+                first = twins.setdefault((n.inputs, n.attrs), len(found))
+                if first < len(found):
+                    at[n] = first
+                    found[first].outputs.append(n)
+                    continue
             fused = kind in ("map", "sum")
             leaves = self.leaves([n]) if fused else [*n.inputs]
             reads = {self.base(x) for x in leaves}

@@ -53,6 +53,18 @@ def blocked(x: Array, b: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(x.reshape(n, c // b, b, *sizes), 2, -1))
 
 
+def taps_at(index: Array, windows: tuple[Window, ...]) -> Array:
+    """Positions [N, C, *O] in the plane as numbers of taps in the windows."""
+    places = np.unravel_index(index, [w.in_size for w in windows])
+    numbers = np.zeros_like(index)
+    for axis, (w, at) in enumerate(zip(windows, places, strict=True)):
+        outs = np.arange(w.out_size).reshape(-1, *[1] * (len(windows) - 1 - axis))
+        tap, rest = np.divmod(at + w.pad_lo - w.stride * outs, w.rhs_dilation)
+        assert not rest.any()
+        numbers = numbers * w.kernel_size + tap
+    return numbers
+
+
 def check(rng, case, dtype: DType, bits: int, target, spoil=lambda x: x) -> None:  # type: ignore[no-untyped-def]
     n, c, b, windows = case
     x = spoil(values(rng, (n, c, *(w.in_size for w in windows)), dtype, few=True))
@@ -61,13 +73,14 @@ def check(rng, case, dtype: DType, bits: int, target, spoil=lambda x: x) -> None
     best = np.take_along_axis(flat, at, 2).reshape(want.shape)
     source, y, index, g, dx = (Buffer(0, s) for s in ("x", "y", "index", "g", "dx"))
     shape = blocked(want, b).shape
-    integers = np.dtype(f"i{bits // 8}")
+    integers = np.dtype(np.uint8 if bits == 8 else f"i{bits // 8}")
+    chosen = taps_at(want, windows) if bits == 8 else want
     whole = (dtype, windows, n, c, b)
     made: dict[Buffer, Any] = {y: (shape, dtype.numpy), index: (shape, integers)}
     given = {source: blocked(x, b)}
     both = max_and_argmax_pool(*whole, source, y, index, bits)
     got = run_everywhere(both, given, made, target)
-    np.testing.assert_array_equal(got[index], blocked(want, b))
+    np.testing.assert_array_equal(got[index], blocked(chosen, b))
     np.testing.assert_array_equal(got[y].astype(np.float64), blocked(best, b).astype(np.float64))
     lone = run_everywhere(max_pool(*whole, source, y), given, {y: made[y]}, target)
     np.testing.assert_array_equal(lone[y].astype(np.float64), got[y].astype(np.float64))
@@ -101,10 +114,17 @@ def test_equals_the_reference(case: int) -> None:
     check(np.random.default_rng(case), CASES[case], float32, 64, None)
 
 
+@pytest.mark.parametrize("case", [i for i, c in enumerate(CASES) if c[2] >= 4])
+def test_the_number_of_a_tap_is_index_enough(case: int) -> None:
+    check(np.random.default_rng(case), CASES[case], float32, 8, None)
+
+
 @pytest.mark.parametrize("target", TARGETS[:-1])
 @pytest.mark.parametrize("case", [0, 3, 9, 15])
 def test_other_targets(case: int, target) -> None:  # type: ignore[no-untyped-def]
     check(np.random.default_rng(case), CASES[case], float32, 32, target)
+    if CASES[case][2] >= 4:
+        check(np.random.default_rng(case), CASES[case], float32, 8, target)
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=lambda d: d.short)
@@ -124,6 +144,8 @@ def test_the_first_nan_wins_and_padding_is_never_chosen(bad: float) -> None:
 
     for case in (CASES[0], CASES[3], CASES[7], CASES[8]):
         check(np.random.default_rng(6), case, float32, 32, None, spoil)
+    for case in (CASES[0], CASES[7], CASES[8], CASES[13]):
+        check(np.random.default_rng(6), case, float32, 8, None, spoil)
 
 
 def test_kernels_are_shared_by_sizes_and_batches() -> None:
@@ -139,9 +161,11 @@ def test_nothing_is_spilled(name: str) -> None:
     n, c, b, windows = CASES[0]
     target = named_target(name)
     steps = max_pool(float32, windows, n, c, b, x, y)
-    steps += max_pool_gradient(float32, windows, n, c, b, index, 32, y, x)
+    for bits in (8, 32):
+        steps += max_pool_gradient(float32, windows, n, c, b, index, bits, y, x)
     if target.registers == 32:  # with 16 the careful way, which is rare, may spill
         steps += max_and_argmax_pool(float32, windows, n, c, b, x, y, index, 32)
+        steps += max_and_argmax_pool(float32, windows, n, c, b, x, y, index, 8)
     for step in steps:
         text = assembly(emit(step.kernel, target), target)
         assert not re.search(r"[yz]mm.*rsp|rsp.*[yz]mm", text), step.kernel.name

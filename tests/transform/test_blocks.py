@@ -17,7 +17,7 @@ from striate.ops.conv import CONV
 from striate.ops.movement import SUM, TRANSPOSE
 from striate.transform.blocks import BLOCKED_CONV, BLOCKED_WEIGHT_GRADIENT, block_channels
 from striate.transform.factor import factor_sums
-from striate.transform.fuse import Fusion
+from striate.transform.fuse import TWINS, Fusion
 from striate.transform.interpret import interpret
 from striate.transform.lift import lift_views
 from striate.transform.schedule import schedule
@@ -254,3 +254,11 @@ def test_a_sum_of_many_terms_is_not_one_kernel() -> None:
     groups = Fusion(graph).groups()
     assert max(g.cost for g in groups) < 400
     assert len(groups) > 10
+
+
+def test_max_pooling_gives_values_and_choices_in_one_pass() -> None:
+    graph, _ = training_graph("batch norm and max pooling")
+    graph = block_channels(factor_sums(graph), TargetLayouts(named_target("x86-64-v4")))
+    both = [g for g in Fusion(graph).groups() if {n.op for n in g.outputs} & TWINS]
+    assert [{n.op for n in g.outputs} for g in both] == [TWINS]
+    assert {n.type.dtype for n in both[0].outputs} == {st.float32, st.uint8}
