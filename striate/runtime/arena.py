@@ -1,16 +1,19 @@
 """Where the values of a plan live: one arena, in which memory is used again after a last reading.
 
 Steps are numbered; a buffer lives from the step that first writes it to the last that touches it.
-`place` walks over the steps and gives each new buffer the smallest free hole that holds it.
-`barriers` then finds the steps after which all threads must meet: a step may run beside the one
-before it unless they share a byte that one of them writes.
+`place` walks over the steps and gives each new buffer the smallest free hole that holds it. The
+memory of results is lent out until a step touches them: what a training step remembers for the
+gradient of a layer stands where the layer's new weights will be. `barriers` then finds the steps
+after which all threads must meet: a step may run beside the one before it unless they share a byte
+that one of them writes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step
 
@@ -27,17 +30,24 @@ class Holes:
         self.stops: dict[int, int] = {}
         self.end = 0
 
+    def fit(self, nbytes: int) -> int | None:
+        """The offset of a place of this size in the smallest hole that holds it, if one does."""
+        fitting = [s for s in self.starts if self.stops[s] - s >= nbytes]
+        if not fitting:
+            return None
+        start = min(fitting, key=lambda s: self.stops[s] - s)
+        stop = self.stops.pop(start)
+        self.starts.remove(start)
+        if start + nbytes < stop:
+            insort(self.starts, start + nbytes)
+            self.stops[start + nbytes] = stop
+        return start
+
     def take(self, nbytes: int) -> int:
         """The offset of a place of this size: in the smallest hole, or at the end."""
-        fitting = [s for s in self.starts if self.stops[s] - s >= nbytes]
-        if fitting:
-            start = min(fitting, key=lambda s: self.stops[s] - s)
-            stop = self.stops.pop(start)
-            self.starts.remove(start)
-            if start + nbytes < stop:
-                insort(self.starts, start + nbytes)
-                self.stops[start + nbytes] = stop
-            return start
+        found = self.fit(nbytes)
+        if found is not None:
+            return found
         if self.starts and self.stops[self.starts[-1]] == self.end:  # a hole at the end grows
             start = self.starts.pop()
             del self.stops[start]
@@ -65,12 +75,14 @@ class Placement:
     """The plan of the arena.
 
     Attributes:
-        offsets: of the buffers.
+        offsets: of the buffers in the arena.
+        lent: of the others the buffer from outside in whose memory they stand, and the offset.
         scratch: per step the offset of each scratch word.
         nbytes: the size of the arena.
     """
 
     offsets: dict[Buffer, int]
+    lent: dict[Buffer, tuple[Buffer, int]]
     scratch: list[list[int]]
     nbytes: int
 
@@ -85,9 +97,50 @@ def lifetimes(steps: Sequence[Step], outside: set[Buffer]) -> dict[Buffer, tuple
     return found
 
 
-def place(steps: Sequence[Step], outside: set[Buffer], threads: int) -> Placement:
-    """Offsets of all buffers that are not from outside, and of scratch memory."""
+def at_the_peak(lives: dict[Buffer, tuple[int, int]]) -> set[Buffer]:
+    """The buffers that live during the first step in which all together need the most memory."""
+    change: dict[int, int] = {}
+    for b, (first, last) in lives.items():
+        change[first] = change.get(first, 0) + _rounded(b.nbytes)
+        change[last + 1] = change.get(last + 1, 0) - _rounded(b.nbytes)
+    steps = sorted(change)
+    needed = [*accumulate(change[i] for i in steps)]
+    peak = steps[needed.index(max(needed))] if steps else 0
+    return {b for b, (first, last) in lives.items() if first <= peak <= last}
+
+
+def lend(
+    lives: dict[Buffer, tuple[int, int]], until: dict[Buffer, int]
+) -> dict[Buffer, tuple[Buffer, int]]:
+    """Places for buffers that count at the peak: `until` says of memory from outside the step that
+    first touches it. Each goes where the memory is asked back soonest after its own end.
+    """
+    lenders = sorted(((i, b, Holes()) for b, i in until.items()), key=lambda t: t[0])
+    for _, b, holes in lenders:
+        if b.nbytes >= ALIGNMENT:
+            holes.give(0, b.nbytes // ALIGNMENT * ALIGNMENT)
+    found: dict[Buffer, tuple[Buffer, int]] = {}
+    crucial = at_the_peak(lives)
+    for b in sorted(crucial, key=lambda b: (-b.nbytes, lives[b])):  # all live at once: no order
+        for i, lender, holes in lenders:
+            start = holes.fit(_rounded(b.nbytes)) if i > lives[b][1] else None
+            if start is not None:
+                found[b] = lender, start
+                break
+    return found
+
+
+def place(
+    steps: Sequence[Step], outside: set[Buffer], threads: int, results: Collection[Buffer] = ()
+) -> Placement:
+    """Offsets of all buffers that are not from outside, and of scratch memory; of what is from
+    outside, `results` hold nothing before a step touches them.
+    """
     lives = lifetimes(steps, outside)
+    touched = lifetimes(steps, outside.difference(results)) if results else {}
+    lent = lend(lives, {b: touched[b][0] for b in results if b in touched})
+    for b in lent:
+        del lives[b]
     ends: dict[int, list[Buffer]] = {}
     for b, (_, last) in lives.items():
         ends.setdefault(last, []).append(b)
@@ -105,7 +158,7 @@ def place(steps: Sequence[Step], outside: set[Buffer], threads: int) -> Placemen
             holes.give(start, n)
         for b in ends.get(i, ()):
             holes.give(offsets[b], _rounded(b.nbytes))
-    return Placement(offsets, scratch, holes.end)
+    return Placement(offsets, lent, scratch, holes.end)
 
 
 class _Ranges:
@@ -128,6 +181,7 @@ def barriers(steps: Sequence[Step], placement: Placement, threads: int) -> list[
     for i, step in enumerate(steps):
         written = {*step.writes}
         touched: list[tuple[object, int, int, bool]] = []
+        space: object
         scratch = iter(placement.scratch[i])
         for word in step.words:
             if isinstance(word, Scratch):
@@ -136,9 +190,9 @@ def barriers(steps: Sequence[Step], placement: Placement, threads: int) -> list[
                 continue
             b = word.buffer if isinstance(word, At) else word
             if isinstance(b, Buffer):
-                at = placement.offsets.get(b)
-                space: object = b if at is None else None
-                start = at or 0
+                space, start = placement.lent.get(b, (b, 0))
+                if b in placement.offsets:
+                    space, start = None, placement.offsets[b]
                 touched.append((space, start, start + max(1, b.nbytes), b in written))
         if any(
             writes.meets(s, a, z) or (writing and reads.meets(s, a, z))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from operator import is_
 from typing import Any
 from weakref import ref
@@ -88,6 +88,7 @@ class Bound:
         steps: what is run.
         code: the addresses of the kernels.
         given: the buffers whose memory is told at each run, in order.
+        results: those among them that hold nothing at the start.
         fixed: the memory of the buffers that have theirs for good.
         threads: for how many scratch memory is reserved.
     """
@@ -97,10 +98,11 @@ class Bound:
         steps: Sequence[Step],
         code: dict[Kernel, int],
         given: Sequence[Buffer],
+        results: Collection[Buffer],
         fixed: Mapping[Buffer, NDArray[Any]],
         threads: int,
     ) -> None:
-        placement = place(steps, {*given, *fixed}, threads)
+        placement = place(steps, {*given, *fixed}, threads, results)
         after = barriers(steps, placement, threads)
         count = sum(max(1, len(s.words)) for s in steps)
         self.nbytes = placement.nbytes
@@ -129,8 +131,9 @@ class Bound:
                     patches.append((len(words), 0, next(scratch)))
                 else:
                     b, offset = (word.buffer, word.offset) if isinstance(word, At) else (word, 0)
+                    b, start = placement.lent.get(b, (b, 0))
                     if b in number:
-                        patches.append((len(words), number[b], offset))
+                        patches.append((len(words), number[b], start + offset))
                     elif b in places:
                         value = places[b] + offset
                     else:
@@ -251,14 +254,14 @@ class Executable:
         fixed = {**self._known, **faults, **kept}
         if first:
             held = {b: located(self._held[i])[0] for b, i in self._given.items() if i in self._held}
-            Bound(first, self.code, [], fixed | held, threads).run([], run, threads)
+            Bound(first, self.code, [], (), fixed | held, threads).run([], run, threads)
         touched = {b for s in steps for b in s.buffers()}
         for b, i in self._given.items():
             if i in self._held and b in touched:
                 fixed[b] = located(self._held[i])[0]
         asked = [b for b in self._given if b in touched and b not in fixed]
         self._asked = [self._given[b] for b in asked]
-        self._main = Bound(steps, self.code, [*asked, *self._made], fixed, threads)
+        self._main = Bound(steps, self.code, [*asked, *self._made], self._made, fixed, threads)
         self.threads = threads
 
     def _split(self) -> tuple[Sequence[Step], Sequence[Step], dict[Buffer, Memory]]:
@@ -282,7 +285,7 @@ class Executable:
         if self._running:  # this call comes from inside of its run
             return False
         self._held, self._last, self.threads = {}, {}, 0
-        self._main = Bound((), {}, (), {}, 1)
+        self._main = Bound((), {}, (), (), {}, 1)
         return True
 
     def _prepare(self, values: Sequence[Value], state: Sequence[int]) -> None:

@@ -71,6 +71,41 @@ def test_live_values_never_overlap() -> None:
         assert placement.nbytes < sum(b.nbytes + 64 for b in lives)
 
 
+def test_results_lend_their_memory_until_they_are_touched() -> None:
+    rng = np.random.default_rng(2)
+    least = []
+    for _ in range(50):
+        steps = random_steps(rng, 60)
+        results = {b for b in lifetimes(steps[30:], set()) if rng.random() < 0.4}
+        placement = place(steps, results, 3, results)
+        lives = lifetimes(steps, set())
+        assert {*placement.offsets, *placement.lent} == {*lives} - results
+        held: dict[Buffer, list[tuple[int, int, int, int]]] = {}
+        for b, (result, start) in placement.lent.items():
+            assert start % 64 == 0 and start + b.nbytes <= result.nbytes
+            assert lives[b][1] < lives[result][0]
+            for first, last, low, high in held.get(result, []):
+                over = lives[b][1] < first or last < lives[b][0]
+                assert over or start + b.nbytes <= low or high <= start
+            held.setdefault(result, []).append((*lives[b], start, start + b.nbytes))
+        least.append(placement.nbytes / place(steps, results, 3).nbytes)
+    assert max(least) <= 1.1 and np.mean(least) < 0.95
+
+
+def test_threads_meet_before_a_result_takes_its_memory_back() -> None:
+    a, b, c, result = (Buffer(64) for _ in range(4))
+    steps = [
+        Step(Nothing(), (a,), (a,)),
+        Step(Nothing(), (b, a), (b,)),
+        Step(Nothing(), (c,), (c,)),
+        Step(Nothing(), (result,), (result,)),
+        Step(Nothing(), (c, b), (c,)),
+    ]
+    placement = place(steps, {result, b, c}, 2, [result])
+    assert placement.lent == {a: (result, 0)}
+    assert barriers(steps, placement, 2) == [True, False, True, False, False]
+
+
 def test_holes_join() -> None:
     holes = Holes()
     places = [holes.take(64) for _ in range(6)]
