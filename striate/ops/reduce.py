@@ -19,11 +19,10 @@ from striate.ops.elementwise import (
     equal,
     isinf,
     logical_not,
-    multiply,
     subtract,
     where,
 )
-from striate.ops.functions import exp, log, sqrt
+from striate.ops.functions import exp, log, sqrt, square
 from striate.ops.index import take_along_axis
 from striate.ops.movement import reshape, sum_axes, transpose
 from striate.ops.operand import Operand, as_node
@@ -73,7 +72,7 @@ def var(x: Operand, axis: Axes = None, *, correction: float = 0.0, keepdims: boo
     axes = normalize_axes("var", axis, x.ndim)
     d = subtract(x, mean(x, axes, keepdims=True))
     count = float(prod(x.shape[a] for a in axes) - correction)
-    return divide(sum(multiply(d, d), axes, keepdims=keepdims), count if count > 0 else 0.0)
+    return divide(sum(square(d), axes, keepdims=keepdims), count if count > 0 else 0.0)
 
 
 def std(x: Operand, axis: Axes = None, *, correction: float = 0.0, keepdims: bool = False) -> Node:

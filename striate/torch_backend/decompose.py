@@ -53,7 +53,34 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     for op in _resizes():
         table.pop(op, None)
     table[aten.native_dropout.default] = _dropout
+    table[aten._native_batch_norm_legit_functional.default] = _batch_norm
     return table
+
+
+def _batch_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    """(y, mean, 1 / sqrt(var + eps), running mean, running variance): in training, y without the
+    buffers, so that a backward pass that computes it again does not need what they were.
+    """
+    if not training:
+        return NotImplemented
+    y, mean, scale = aten._native_batch_norm_legit.no_stats(x, weight, bias, True, momentum, eps)
+    # the sum of squares that the first has, too, over n - 1
+    var = aten.var.correction(x, [a for a in range(x.ndim) if a != 1], correction=1)
+    return y, mean, scale, _moved(running_mean, mean, momentum), _moved(running_var, var, momentum)
+
+
+def _moved(old: torch.Tensor, new: torch.Tensor, momentum: float) -> torch.Tensor:
+    moved = old.to(new.dtype) * (1 - momentum) + new * momentum
+    return moved.to(old.dtype)
 
 
 def _dropout(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from striate.torch_backend import backend
 
@@ -59,6 +60,30 @@ def test_the_loss_follows_eager_for_twenty_steps() -> None:
     assert curves["striate"][-1] < 0.5 * curves["striate"][0]
     for p, q in zip(eager.buffers(), ours.buffers(), strict=True):
         torch.testing.assert_close(q, p, rtol=0.02, atol=0.02)
+
+
+def test_checkpointed_blocks_are_computed_again_without_the_old_buffers() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    eager = small_resnet().double()
+    ours, plain = copy.deepcopy(eager).float(), copy.deepcopy(eager)
+
+    def forward(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        for layer in net.children():
+            x = checkpoint(layer, x, use_reentrant=False)
+        return x
+
+    call = torch.compile(lambda x: forward(ours, x), backend=backend)
+    for _ in range(2):
+        x = torch.randn(4, 3, 12, 12)
+        for f, given in ((lambda x: forward(eager, x), x.double()), (call, x)):
+            torch.manual_seed(1)
+            f(given).square().sum().backward()
+        plain(x.double())
+    for p, q in zip(eager.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(q.grad.double(), p.grad, rtol=1e-3, atol=1e-3)
+    for p, q in zip(plain.buffers(), ours.buffers(), strict=True):  # once a step, no more
+        torch.testing.assert_close(q.to(p.dtype), p, rtol=1e-4, atol=1e-4)
 
 
 def _worker(rank: int, folder: str) -> None:
