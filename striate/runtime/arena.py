@@ -1,21 +1,25 @@
 """Where the values of a plan live: one arena, in which memory is used again after a last reading.
 
 Steps are numbered; a buffer lives from the step that first writes it to the last that touches it.
-`place` walks over the steps and gives each new buffer the smallest free hole that holds it. The
-memory of results is lent out until a step touches them: what a training step remembers for the
-gradient of a layer stands where the layer's new weights will be. `barriers` then finds the steps
-after which all threads must meet: a step may run beside the one before it unless they share a byte
-that one of them writes.
+`place` walks over the steps and gives each new buffer the smallest free hole that holds it, or, if
+that leaves much unused, goes by size. The memory of results is lent out until a step touches them:
+what a training step remembers for the gradient of a layer stands where the layer's new weights will
+be. `barriers` then finds the steps after which all threads must meet: a step may run beside the one
+before it unless they share a byte that one of them writes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from heapq import heappop, heappush
+from itertools import accumulate, islice
+from typing import NamedTuple
 
 from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step
+
+SLACK = 1.05  # of what is needed at once: an arena that is larger is planned again
 
 
 def _rounded(nbytes: int) -> int:
@@ -97,16 +101,60 @@ def lifetimes(steps: Sequence[Step], outside: set[Buffer]) -> dict[Buffer, tuple
     return found
 
 
-def at_the_peak(lives: dict[Buffer, tuple[int, int]]) -> set[Buffer]:
-    """The buffers that live during the first step in which all together need the most memory."""
+class Span(NamedTuple):
+    """Bytes that are needed from one step to another; a multiple of the alignment."""
+
+    nbytes: int
+    first: int
+    last: int
+
+
+def peak(spans: Iterable[Span]) -> tuple[int, int]:
+    """(the most bytes that are needed at once, the first step in which they are)."""
     change: dict[int, int] = {}
-    for b, (first, last) in lives.items():
-        change[first] = change.get(first, 0) + _rounded(b.nbytes)
-        change[last + 1] = change.get(last + 1, 0) - _rounded(b.nbytes)
+    for nbytes, first, last in spans:
+        change[first] = change.get(first, 0) + nbytes
+        change[last + 1] = change.get(last + 1, 0) - nbytes
     steps = sorted(change)
     needed = [*accumulate(change[i] for i in steps)]
-    peak = steps[needed.index(max(needed))] if steps else 0
-    return {b for b, (first, last) in lives.items() if first <= peak <= last}
+    most = max(needed, default=0)
+    return most, steps[needed.index(most)] if steps else 0
+
+
+def in_order(spans: Sequence[Span]) -> tuple[list[int], int]:
+    """(offsets, size of the arena): one after another, as they begin, each in the smallest hole
+    that holds it then. What has just been freed, and is in the caches, is used first.
+    """
+    holes = Holes()
+    offsets = [0] * len(spans)
+    living: list[tuple[int, int]] = []  # last step, number
+    for n in sorted(range(len(spans)), key=lambda n: spans[n].first):
+        while living and living[0][0] < spans[n].first:
+            over = heappop(living)[1]
+            holes.give(offsets[over], spans[over].nbytes)
+        offsets[n] = holes.take(spans[n].nbytes)
+        heappush(living, (spans[n].last, n))
+    return offsets, holes.end
+
+
+def by_size(spans: Sequence[Span]) -> tuple[list[int], int]:
+    """(offsets, size of the arena): the largest first, each in the smallest gap between those whose
+    time it shares (Pisarchyk & Lee, Efficient memory management for deep neural net inference).
+    """
+    offsets, end = [0] * len(spans), 0
+    placed: list[int] = []
+    for n in sorted(range(len(spans)), key=lambda n: (-spans[n].nbytes, spans[n])):
+        nbytes, first, last = spans[n]
+        beside = [k for k in placed if spans[k].first <= last and first <= spans[k].last]
+        at, best = 0, (0, 0)  # the end of those that were seen; (size, start) of the best gap
+        for start, stop in sorted((offsets[k], offsets[k] + spans[k].nbytes) for k in beside):
+            if start - at >= nbytes and not 0 < best[0] <= start - at:
+                best = start - at, at
+            at = max(at, stop)
+        offsets[n] = best[1] if best[0] else at
+        end = max(end, offsets[n] + nbytes)
+        placed.append(n)
+    return offsets, end
 
 
 def lend(
@@ -120,7 +168,8 @@ def lend(
         if b.nbytes >= ALIGNMENT:
             holes.give(0, b.nbytes // ALIGNMENT * ALIGNMENT)
     found: dict[Buffer, tuple[Buffer, int]] = {}
-    crucial = at_the_peak(lives)
+    _, step = peak(Span(_rounded(b.nbytes), *live) for b, live in lives.items())
+    crucial = [b for b, (first, last) in lives.items() if first <= step <= last]
     for b in sorted(crucial, key=lambda b: (-b.nbytes, lives[b])):  # all live at once: no order
         for i, lender, holes in lenders:
             start = holes.fit(_rounded(b.nbytes)) if i > lives[b][1] else None
@@ -141,24 +190,19 @@ def place(
     lent = lend(lives, {b: touched[b][0] for b in results if b in touched})
     for b in lent:
         del lives[b]
-    ends: dict[int, list[Buffer]] = {}
-    for b, (_, last) in lives.items():
-        ends.setdefault(last, []).append(b)
-    holes = Holes()
-    offsets: dict[Buffer, int] = {}
-    scratch: list[list[int]] = []
+    spans = [Span(_rounded(b.nbytes), *live) for b, live in lives.items()]
+    counts = []
     for i, step in enumerate(steps):
-        for b in step.buffers():
-            if b in lives and b not in offsets:
-                offsets[b] = holes.take(_rounded(b.nbytes))
-        count = 1 if step.single else threads
-        sizes = [_rounded(w.nbytes * count) for w in step.words if isinstance(w, Scratch)]
-        scratch.append([holes.take(n) for n in sizes])
-        for start, n in zip(scratch[-1], sizes, strict=True):
-            holes.give(start, n)
-        for b in ends.get(i, ()):
-            holes.give(offsets[b], _rounded(b.nbytes))
-    return Placement(offsets, lent, scratch, holes.end)
+        each = 1 if step.single else threads
+        sizes = [_rounded(w.nbytes * each) for w in step.words if isinstance(w, Scratch)]
+        counts.append(len(sizes))
+        spans += [Span(n, i, i) for n in sizes]
+    places, end = in_order(spans)
+    if end > SLACK * peak(spans)[0]:
+        places, end = min((places, end), by_size(spans), key=lambda found: found[1])
+    rest = iter(places)
+    offsets = dict(zip(lives, islice(rest, len(lives)), strict=True))
+    return Placement(offsets, lent, [[*islice(rest, n)] for n in counts], end)
 
 
 class _Ranges:

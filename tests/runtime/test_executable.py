@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from striate import nn, optim
 from striate.codegen.kernel import At, Buffer, Scratch, Step, Word
 from striate.codegen.machine import can_run, current_target, named_target
 from striate.runtime import executable
-from striate.runtime.arena import Holes, barriers, lifetimes, place
+from striate.runtime.arena import Holes, Span, barriers, by_size, in_order, lifetimes, peak, place
 from striate.runtime.executable import Executable, constant_steps
 from striate.runtime.plan import plan_of
 
@@ -69,6 +70,28 @@ def test_live_values_never_overlap() -> None:
                     if lives[b][0] <= i <= lives[b][1]:
                         assert placement.offsets[b] >= end or placement.offsets[b] + b.nbytes <= at
         assert placement.nbytes < sum(b.nbytes + 64 for b in lives)
+
+
+def test_an_arena_by_size_wastes_little() -> None:
+    rng = np.random.default_rng(3)
+    lost: dict[Any, list[float]] = {in_order: [], by_size: []}
+    for _ in range(40):
+        firsts = rng.integers(0, 60, 80)
+        lengths = rng.integers(0, 30, 80)
+        spans = [
+            Span(64 * int(n) ** 2, int(first), int(first + length))
+            for n, first, length in zip(rng.integers(1, 30, 80), firsts, lengths, strict=True)
+        ]
+        for way, found in lost.items():
+            offsets, end = way(spans)
+            for i, (a, x) in enumerate(zip(spans, offsets, strict=True)):
+                assert x >= 0 and x + a.nbytes <= end
+                for b, y in zip(spans[:i], offsets[:i], strict=True):
+                    apart = x + a.nbytes <= y or y + b.nbytes <= x
+                    assert apart or a.last < b.first or b.last < a.first
+            found.append(end / peak(spans)[0])
+    assert min(lost[by_size]) >= 1
+    assert np.mean(lost[by_size]) - 1 < 0.6 * (np.mean(lost[in_order]) - 1)
 
 
 def test_results_lend_their_memory_until_they_are_touched() -> None:
