@@ -1,8 +1,10 @@
 """A small box of vectors, transformed along one axis after another.
 
-Along each axis every line of the box is multiplied by one matrix (`linear_map`); between axes the
-box lies in scratch memory, which is in L1. Lines are run-time loops, so code is short for any rank.
-An axis may be short (see `winograd_algebra`): then both matrices are there, and a flag chooses.
+Along each axis every line of the box is multiplied by one matrix (`linear_map`). The last two axes
+are done in registers, for one group of rows of the first matrix after another: all that is kept of
+a plane is what these rows give. For the axes before them the box lies in scratch memory, which is
+in L1, and lines are run-time loops. An axis may be short (see `winograd_algebra`): then both
+matrices are there, and a flag chooses.
 """
 
 from __future__ import annotations
@@ -12,11 +14,10 @@ from dataclasses import dataclass
 from math import prod
 
 from striate.codegen.emitter import Emitter, Index, Value
-from striate.codegen.linear_map import linear_map
+from striate.codegen.linear_map import group_rows, linear_map, row_groups
 from striate.codegen.winograd_algebra import Matrix
 
 Put = Callable[[list[Index], list[Value], list[Value]], list[Value]]
-Find = Callable[[list[Index], int], list[Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,19 @@ class Line:
         short = len(self.short[0] if inputs else self.short)
         return e.b.select(self.flag, e.index(short), e.index(long))
 
+    def choose(self, e: Emitter, run: Callable[[Matrix], list[Value]]) -> list[Value]:
+        """What `run` gives for the matrix that holds."""
+        if self.short is None:
+            return run(self.matrix)
+        short = self.short
+        return e.choose(self.flag, lambda: run(short), lambda: run(self.matrix))
+
 
 def scratch_vectors(lines: Sequence[tuple[int, int]]) -> int:
     """Vectors of scratch memory for axes of so many (inputs, outputs)."""
     return sum(
         prod(out for _, out in lines[: a + 1]) * prod(size for size, _ in lines[a + 1 :])
-        for a in range(len(lines) - 1)
+        for a in range(len(lines) - 2)
     )
 
 
@@ -59,74 +67,94 @@ def separable(
     wide: Value,
     put: Put,
     carried: Sequence[Value] = (),
-    whole: Value = None,
-    find: Find | None = None,
 ) -> list[Value]:
-    """Transform the box at `source`, an address; `steps` count vectors. Unless `whole`, an i1, is
-    true, `find(indices, n)` gives the addresses of n elements along the first axis, at these
-    indices of the others.
+    """Transform the box at `source`, an address; `steps` count vectors.
 
     `put(indices, values, carried)` gets the results line by line: the indices of all axes but the
     last, and the values along the last. What it returns is carried to the next line.
     """
     full = [(len(line.matrix[0]), len(line.matrix)) for line in lines]
-    last = len(lines) - 1
-    for a, line in enumerate(lines):
+    for a in range(len(lines) - 2):
         shape = [out for _, out in full[: a + 1]] + [size for size, _ in full[a + 1 :]]
         pitches = [prod(shape[j + 1 :]) for j in range(len(shape))]
-        counts = [other.size(e, j > a) for j, other in enumerate(lines)]
-
-        def run(
-            where: list[Index],
-            carried: list[Value],
-            a: int = a,
-            line: Line = line,
-            pitches: list[int] = pitches,
-            source: Value = source,
-            target: Value = scratch,
-            steps: Sequence[Index] = steps,
-        ) -> list[Value]:
-            others = [j for j in range(len(lines)) if j != a]
-            start = e.add(0, *(e.mul(i, steps[j]) for i, j in zip(where, others, strict=True)))
-
-            def near(count: int) -> list[Value]:
-                places = (e.add(start, e.mul(i, steps[a])) for i in range(count))
-                return [e.at(source, place, wide) for place in places]
-
-            def load(places: list[Value]) -> list[Value]:
-                return [e.load(p, wide, e.target.vector_bytes) for p in places]
-
-            def values(matrix: Matrix) -> list[Value]:
-                n = len(matrix[0])
-                if a or find is None:
-                    return linear_map(e, matrix, load(near(n)))
-                loaded = e.choose(whole, lambda: load(near(n)), lambda: load(find(where, n)))
-                return linear_map(e, matrix, loaded)
-
-            def finish(matrix: Matrix) -> list[Value]:
-                results = values(matrix)
-                if a == last:
-                    return put(where, results, carried)
-                for i, value in enumerate(results):
-                    place = e.add(
-                        i * pitches[a],
-                        *(e.mul(w, pitches[j]) for w, j in zip(where, others, strict=True)),
-                    )
-                    e.store(value, e.at(target, place, wide), e.target.vector_bytes)
-                return carried
-
-            if line.short is None:
-                return finish(line.matrix)
-            short = line.short
-            return e.choose(line.flag, lambda: finish(short), lambda: finish(line.matrix))
-
-        outer = [counts[j] for j in range(len(lines)) if j != a]
-        if a == last:
-            return nest(e, outer, carried, run)
-        nest(e, outer, (), run)
+        _along(e, lines, a, source, steps, scratch, pitches, wide)
         source, steps = scratch, pitches
         scratch = e.at(scratch, prod(shape), wide)
-    raise AssertionError("a box has axes")
+
+    def plane(where: list[Index], carried: list[Value]) -> list[Value]:
+        start = e.add(0, *(e.mul(i, s) for i, s in zip(where, steps, strict=False)))
+        inner = list(steps[len(where) :])
+        return _plane(e, lines[-2:], e.at(source, start, wide), inner, where, wide, put, carried)
+
+    return nest(e, [line.size(e, inputs=False) for line in lines[:-2]], carried, plane)
+
+
+def _along(
+    e: Emitter,
+    lines: Sequence[Line],
+    axis: int,
+    source: Value,
+    steps: Sequence[Index],
+    target: Value,
+    pitches: Sequence[int],
+    wide: Value,
+) -> None:
+    """Transform along one axis, from memory to memory; the axes before it are done."""
+    others = [j for j in range(len(lines)) if j != axis]
+
+    def run(where: list[Index], _: list[Value]) -> list[Value]:
+        def places(base: Value, steps: Sequence[Index], count: int) -> list[Value]:
+            start = e.add(0, *(e.mul(i, steps[j]) for i, j in zip(where, others, strict=True)))
+            return [e.at(base, e.add(start, e.mul(i, steps[axis])), wide) for i in range(count)]
+
+        def finish(matrix: Matrix) -> list[Value]:
+            align = e.target.vector_bytes
+            vectors = [e.load(p, wide, align) for p in places(source, steps, len(matrix[0]))]
+            results = linear_map(e, matrix, vectors)
+            for value, place in zip(results, places(target, pitches, len(results)), strict=True):
+                e.store(value, place, align)
+            return []
+
+        return lines[axis].choose(e, finish)
+
+    nest(e, [lines[j].size(e, inputs=j > axis) for j in others], (), run)
+
+
+def _plane(
+    e: Emitter,
+    lines: Sequence[Line],
+    source: Value,
+    steps: Sequence[Index],
+    outer: list[Index],
+    wide: Value,
+    put: Put,
+    carried: list[Value],
+) -> list[Value]:
+    """Transform along the last two axes, or the only one."""
+    last = lines[-1]
+
+    def load(i: int, j: int) -> Value:
+        place = e.add(e.mul(i, steps[0]) if len(lines) > 1 else 0, e.mul(j, steps[-1]))
+        return e.load(e.at(source, place, wide), wide, e.target.vector_bytes)
+
+    def only(matrix: Matrix) -> list[Value]:
+        vectors = [load(0, j) for j in range(len(matrix[0]))]
+        return put(outer, linear_map(e, matrix, vectors), carried)
+
+    def both(first: Matrix, second: Matrix) -> list[Value]:
+        now = carried
+        for group in row_groups(first):
+            columns = [
+                list(group_rows(e, group, {i: load(i, j) for i in group.columns}))
+                for j in range(len(second[0]))
+            ]
+            for i, line in zip(group.rows, zip(*columns, strict=True), strict=True):
+                now = put([*outer, i], linear_map(e, second, line), now)
+        return now
+
+    if len(lines) == 1:
+        return last.choose(e, only)
+    return lines[0].choose(e, lambda first: last.choose(e, lambda second: both(first, second)))
 
 
 def nest(

@@ -15,6 +15,7 @@ from striate.codegen.weight_pack import rows_of
 from striate.codegen.winograd_axes import Axis, channels_of, classes
 from striate.codegen.winograd_kernel import WinogradKernel
 from striate.codegen.winograd_plan import Plan
+from striate.codegen.winograd_tiles import edge_vectors
 from striate.codegen.winograd_weights import WinogradWeights
 from striate.codegen.words import arranged
 from striate.dtype import float32
@@ -149,7 +150,7 @@ def _step(
     patch = u_area + aligned_elements(u_slots * (plan.chunk * lanes * plan.nr + 1) * lanes)
     lines = 1 + max(
         scratch_vectors([(t.taps, t.slots) for t in tiles]),
-        scratch_vectors([(n, n) for n in slots]),
+        edge_vectors([(n, n) for n in slots]),
         scratch_vectors([(t.slots, t.outputs) for t in tiles]),
     )
     scratch = patch + aligned_elements(lines * lanes)

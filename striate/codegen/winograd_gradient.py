@@ -35,6 +35,7 @@ from striate.codegen.winograd_plan import (
     outputs_of,
     register_groups,
 )
+from striate.codegen.winograd_tiles import edge_vectors
 from striate.codegen.words import arranged
 from striate.config import settings
 from striate.dtype import DType, float32
@@ -54,6 +55,7 @@ class GradientPlan:
         mr, nr: channels and vectors of features of a register tile.
         image_blocks, blocks: into how many blocks the images and each axis of tiles are cut.
         parts: into how many parts the blocks.
+        chunk: blocks of channels of x that are transformed at a time.
     """
 
     axes: tuple[Axis, ...]
@@ -63,6 +65,7 @@ class GradientPlan:
     image_blocks: int
     blocks: tuple[int, ...]
     parts: int
+    chunk: int
 
 
 def _register_tiles(target: Target, vectors: int) -> Iterator[tuple[int, int, float]]:
@@ -73,7 +76,7 @@ def _register_tiles(target: Target, vectors: int) -> Iterator[tuple[int, int, fl
         for nr in (n for n in range(1, 7) if vectors % n == 0):
             if mr * nr + nr + spare <= target.registers - (target.registers == 32):
                 loads = mr + nr
-                yield mr, nr, max(mr * nr / 2, 0.55 * loads, 4.0) + 0.4 + 0.6 * nr
+                yield mr, nr, max(mr * nr / 2, 0.7 * loads, 4.0) + 0.4 + 0.6 * nr
 
 
 def _transforms(tiles: tuple[Tiles, ...]) -> tuple[float, float, float]:
@@ -90,9 +93,11 @@ def _transforms(tiles: tuple[Tiles, ...]) -> tuple[float, float, float]:
     return x, g, back
 
 
-def _chunk(target: Target, nbytes: int) -> int:
-    """Blocks of channels of V, of so many bytes each, that stay in L2 beside a panel of Y."""
-    return max(1, target.l2 // 5 // nbytes)
+def _chunk(target: Target, channels: int, each: int, y: int) -> int:
+    """Of so many blocks of channels those that are transformed at a time, of `each` bytes: one, if
+    Y stays in L2 beside it; else as many as stay there beside two panels of Y.
+    """
+    return 1 if each + y < 0.7 * target.l2 else max(1, min(channels, int(0.3 * target.l2 / each)))
 
 
 @lru_cache(maxsize=1024)
@@ -107,6 +112,7 @@ def _schedule(
     slots = prod(t.slots for t in tiles)
     x, g, back = _transforms(tiles)
     counts = (spec.batch, *(t.count for t in tiles))
+    sums = prod(t.taps for t in tiles) * groups * channels * vectors * lanes**2 * FLOAT
     best: tuple[float, GradientPlan] | None = None
     for cut in cuts(counts):
         images, *sizes = (-(-n // p) for n, p in zip(counts, cut, strict=True))
@@ -120,23 +126,23 @@ def _schedule(
             panels = groups * vectors // nr
             pairs = channels * lanes / mr * panels
             each = used * cycles + slots * (mr * nr + 12.0) + mr * nr * back
-            passes = -(-channels // _chunk(target, slots * block * lanes * FLOAT))
-            far = beyond(target, (v + y) / 3) * (v + y) / SCATTER
-            far += beyond(target, v + y) * y * passes / (2 * STREAM)
-            panel = slots * block * nr * lanes * FLOAT  # of Y, which all channels pass over
+            chunk = _chunk(target, channels, v // (groups * channels), y // groups)
+            part = v * chunk // (groups * channels)
+            passes = -(-channels // chunk)
+            far = beyond(target, y + part) * y * (1 / SCATTER + passes / (2 * STREAM))
+            panel = slots * block * nr * lanes * FLOAT  # of Y, which the channels pass over
             far += beyond(target, 2.0 * panel) * panel * channels * lanes / mr / STREAM
+            far += beyond(target, sums / 1.5) * 2 * sums / STREAM
             for parts in (p for p in (1, 2, 4, 8, MOST_PARTS) if p <= blocks):
                 pieces = parts * panels
                 rounds = -(-pieces // TEAM) / (pieces / TEAM)
                 twice = -(-blocks // parts) / (blocks / parts)
                 again = TEAM / min(parts, TEAM) if groups == 1 else 1
                 shared = blocks * block * groups * (channels * x * again + vectors * g)
-                sums = parts * prod(t.taps for t in tiles) * channels * lanes * lanes * vectors
-                sums *= groups
                 work = blocks * (pairs * each + far) * rounds * twice + shared
-                work += 3 * sums * FLOAT / LOAD
+                work += 3 * parts * sums / LOAD
                 if best is None or work < best[0]:
-                    best = work, GradientPlan(axes, tiles, mr, nr, cut[0], cut[1:], parts)
+                    best = work, GradientPlan(axes, tiles, mr, nr, cut[0], cut[1:], parts, chunk)
     assert best is not None
     return best
 
@@ -257,24 +263,21 @@ def _areas(target: Target, spec: ConvSpec, plan: GradientPlan, lanes: int) -> di
     row = -(-spec.batch // plan.image_blocks) * prod(cut) * lanes
     x_slot, g_slot = (
         (channels * row // lanes | 1) * lanes
-        for channels in (
-            spec.groups * channels_of(spec, plan.axes) // lanes,
-            spec.groups * spec.out_features // lanes,
-        )
+        for channels in (plan.chunk, spec.groups * spec.out_features // lanes)
     )
     g_area = aligned_elements(prod(slots) * x_slot)
     m_area = g_area + aligned_elements(prod(slots) * g_slot)
     patch = m_area + aligned_elements(prod(slots) * (plan.mr * plan.nr + 1) * lanes)
     boxes = (
-        scratch_vectors([(n, n) for n in slots]),
-        scratch_vectors(list(zip(outputs, slots, strict=True))),
+        edge_vectors([(n, n) for n in slots]),
+        edge_vectors(list(zip(outputs, slots, strict=True))),
         scratch_vectors(list(zip(slots, taps, strict=True))),
     )
     scratch = patch + aligned_elements((1 + max(boxes)) * lanes)
     words: dict[str, Word] = {
         "scratch": Scratch(scratch * FLOAT),
         "scratch_each": scratch,
-        "chunk": _chunk(target, prod(slots) * row * FLOAT),
+        "chunk": plan.chunk,
         "g_area": g_area,
         "m_area": m_area,
         "patch": patch,

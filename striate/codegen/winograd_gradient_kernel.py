@@ -142,13 +142,6 @@ class _Gradient:
         e, n = self.e, self.n
         box = self.tiling.box(b)
         blocks, classes = n.number("channel_blocks"), n.number("classes")
-
-        def channels(c: Value) -> None:
-            plane, of = e.b.udiv(c, classes), e.b.urem(c, classes)
-            self.tiling.each(box, lambda t: self.of_x.block(plane, of, t, c))
-
-        after = self.channel(e.add(end, n.number("own_panels"), -1))
-        e.each(self.channel(begin), after, channels)
         low, high = (e.mul(k, self.k.nr) for k in (begin, end))
 
         def features(k: Value) -> None:
@@ -160,27 +153,33 @@ class _Gradient:
         rows = self.lanes // self.k.mr
         each = prod(self.k.taps) * self.k.nr  # vectors of a channel
 
-        def pair(k: Value, c: Value) -> None:
-            channel = e.mul(c, self.k.mr)
+        def pair(k: Value, i: Value, start: Value) -> None:
+            channel = e.mul(e.add(e.mul(start, rows), i), self.k.mr)
             at = e.add(e.mul(p, n.number("panels")), k)
             at = e.add(e.mul(e.mul(at, blocks), self.lanes), channel)
             sums = e.at(n.pointer("sums"), e.mul(at, each), self.wide)
-            first = e.mul(self.channel(k), self.lanes)
-            self.pair(runs, e.b.sub(k, begin), e.add(first, channel), sums, fresh)
+            self.pair(runs, e.b.sub(k, begin), e.mul(i, self.k.mr), sums, fresh)
 
-        count = e.mul(blocks, rows)
-        step = e.mul(n.number("chunk"), rows)
+        def group(g: Value) -> None:
+            low = e.larger(begin, e.mul(g, own))
+            high = e.smaller(end, e.mul(e.add(g, 1), own))
 
-        def chunk(first: Value) -> None:
-            last = e.smaller(e.add(first, step), count)
-            e.each(begin, end, lambda k: e.each(first, last, lambda c: pair(k, c)))
+            def chunk(start: Value) -> None:
+                stop = e.smaller(e.add(start, n.number("chunk")), blocks)
 
-        e.each(0, count, chunk, step)
+                def channels(c: Value) -> None:
+                    at, row = e.add(e.mul(g, blocks), c), e.b.sub(c, start)
+                    plane, of = e.b.udiv(at, classes), e.b.urem(at, classes)
+                    self.tiling.each(box, lambda t: self.of_x.block(plane, of, t, row))
 
-    def channel(self, k: Value) -> Value:
-        """The first block of channels that meets panel k: those of its group."""
-        e, n = self.e, self.n
-        return e.mul(e.b.udiv(k, n.number("own_panels")), n.number("channel_blocks"))
+                e.each(start, stop, channels)
+                count = e.mul(e.b.sub(stop, start), rows)
+                e.each(low, high, lambda k: e.each(0, count, lambda i: pair(k, i, start)))
+
+            e.each(0, blocks, chunk, n.number("chunk"))
+
+        own = n.number("own_panels")
+        e.each(e.b.udiv(begin, own), e.b.udiv(e.add(end, own, -1), own), group)
 
     def pair(
         self,
@@ -190,7 +189,7 @@ class _Gradient:
         sums: Value,
         fresh: Value,
     ) -> None:
-        """MR channels from this one and panel k of Y: what they give joins `sums`."""
+        """MR channels of V from this one, and panel k of Y: what they give joins `sums`."""
         e, n = self.e, self.n
         mr, nr = self.k.mr, self.k.nr
         block = e.mul(e.b.udiv(channel, e.index(self.lanes)), n.number("x_row"))

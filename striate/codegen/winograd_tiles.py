@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import prod
 
 from striate.codegen.emitter import F32, I64, Emitter, Index, Value, vector
-from striate.codegen.separable import Line, nest, separable
+from striate.codegen.separable import Line, nest, scratch_vectors, separable
 from striate.codegen.winograd_algebra import Matrix
 from striate.codegen.words import Words
 
@@ -207,7 +207,7 @@ class TileTransform:
         shapes: per axis.
         area: where the result goes.
         zero: the address of a vector of zeros, for what is outside.
-        lines: scratch of `separable`.
+        edge: scratch, for so many vectors as `edge_vectors` says.
     """
 
     def __init__(
@@ -218,14 +218,15 @@ class TileTransform:
         shapes: Sequence[Shape],
         area: Value,
         zero: Value,
-        lines: Value,
+        edge: Value,
     ) -> None:
         self.e, self.n, self.name, self.shapes, self.area = e, n, name, shapes, area
         self.lanes = e.target.lanes(32)
         self.wide = vector(F32, self.lanes)
         self.sizes = [len(s.matrix[0]) for s in shapes]
         self.slots = [len(s.matrix) for s in shapes]
-        self.zero, self.lines = zero, lines
+        self.zero, self.edge = zero, edge
+        self.lines = e.at(edge, prod(self.sizes), self.wide)
 
     def word(self, name: str) -> Value:
         """A word of this operand."""
@@ -259,22 +260,13 @@ class TileTransform:
             offset = e.add(offset, e.mul(e.mul(start, self.word(f"step{j}")), self.lanes))
         x = e.at(self.n.pointer(self.name), offset, F32)
 
-        def find(where: list[Index], count: int) -> list[Value]:
-            """Where an element of a tile that is partly outside is, or a zero in its place."""
-            seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
-            place = e.index(0)
-            for j, i in enumerate(where, 1):
-                at = e.add(starts[j], e.mul(i, gaps[j]))
-                inner = e.b.icmp_unsigned("<", at, self.word(f"size{j}"))
-                seen, place = e.b.and_(seen, inner), e.add(place, e.mul(i, steps[j]))
-            found = []
-            for i in range(count):
-                first = e.add(starts[0], e.mul(i, gaps[0]))
-                inner = e.b.icmp_unsigned("<", first, self.word("size0"))
-                at = e.at(x, e.add(place, e.mul(i, steps[0])), self.wide)
-                found.append(e.b.select(e.b.and_(seen, inner), at, self.zero))
-            return found
+        pitches = [prod(self.sizes[j + 1 :]) for j in rank]
 
+        def copy() -> list[Value]:
+            self.copy(x, starts, gaps, steps, pitches)
+            return [self.edge, *map(e.index, pitches)]
+
+        source, *steps = e.choose(inside, lambda: [x, *steps], copy)
         target = e.at(
             self.area, e.add(e.mul(row, self.word("row")), e.mul(tile.number, self.lanes)), F32
         )
@@ -286,7 +278,43 @@ class TileTransform:
             return []
 
         lines = [Line(s.matrix, s.short, f) for s, f in zip(self.shapes, tile.short, strict=True)]
-        separable(e, lines, x, steps, self.lines, self.wide, put, (), inside, find)
+        separable(e, lines, source, steps, self.lines, self.wide, put)
+
+    def copy(
+        self,
+        x: Value,
+        starts: Sequence[Value],
+        gaps: Sequence[Value],
+        steps: Sequence[Index],
+        pitches: Sequence[int],
+    ) -> None:
+        """A tile that is partly outside, with zeros there."""
+        e = self.e
+
+        def inner(j: int, i: Index) -> Value:
+            return e.b.icmp_unsigned(
+                "<", e.add(starts[j], e.mul(i, gaps[j])), self.word(f"size{j}")
+            )
+
+        def line(where: list[Index], _: list[Value]) -> list[Value]:
+            seen = e.b.icmp_unsigned("==", e.index(0), e.index(0))
+            for j, i in enumerate(where):
+                seen = e.b.and_(seen, inner(j, i))
+            source = e.add(0, *(e.mul(i, steps[j]) for j, i in enumerate(where)))
+            to = e.add(0, *(e.mul(i, pitches[j]) for j, i in enumerate(where)))
+            for i in range(self.sizes[-1]):
+                at = e.at(x, e.add(source, e.mul(i, steps[-1])), self.wide)
+                at = e.b.select(e.b.and_(seen, inner(len(where), i)), at, self.zero)
+                value = e.load(at, self.wide, e.target.vector_bytes)
+                e.store(value, e.at(self.edge, e.add(to, i), self.wide), e.target.vector_bytes)
+            return []
+
+        nest(e, [e.index(n) for n in self.sizes[:-1]], (), line)
+
+
+def edge_vectors(lines: Sequence[tuple[int, int]]) -> int:
+    """Vectors of scratch memory of a `TileTransform` of so many (elements, slots) per axis."""
+    return prod(size for size, _ in lines) + scratch_vectors(lines)
 
 
 def slot_number(e: Emitter, slots: Sequence[int], where: Sequence[Index]) -> Value:
