@@ -185,8 +185,10 @@ class Model:
         graph: its main graph.
         opsets: the version of each domain of operators; the empty name is ONNX's own.
         functions: operators that the model defines, by (domain, name).
+        half: the inputs and initialisers of the main graph that are float16.
     """
 
     graph: Graph
     opsets: Mapping[str, int]
     functions: Mapping[tuple[str, str], Function] = field(default_factory=dict)
+    half: frozenset[str] = frozenset()

@@ -21,12 +21,12 @@ from striate.onnx.parts import Parts, divided, fixed_names, fixed_needs
 from striate.onnx.read import read_bytes, read_file
 from striate.onnx.run import (
     Runner,
-    Scope,
     Static,
     check_functions,
     check_operators,
     needed_values,
 )
+from striate.onnx.tensors import widened
 from striate.runtime.profile import Profile
 
 # Inputs that hold statistics, which are moved and not trained.
@@ -74,9 +74,9 @@ class OnnxModule(Module):
                 if value.ndim > 1:
                     self._place(name, Array(constant(value)))
             elif not value.ndim or name in statistics:
-                self._place(name, Array(constant(value)))
+                self._place(name, Array(constant(widened(value))))
             else:
-                self._place(name, Parameter(value))
+                self._place(name, Parameter(widened(value)))
         self._model = _sharing(model, self._places)
         self._parts = divided(model, fixed) if divide else None
         self._plan = self._new_plan()
@@ -145,14 +145,10 @@ class OnnxModule(Module):
         """Run what can be run without the values of the inputs, for those who watch the layers:
         operators that need values are passed over, with all that depends on their results.
         """
-        scope = Scope()
-        for name, value in self._weights().items():
-            scope.give(name, value)
-        for declared, value in zip(self.graph.inputs, args, strict=True):
-            if declared.name not in self._static:
-                scope.give(declared.name, value)
+        names = (v.name for v in self.graph.inputs)
+        given = {k: x for k, x in zip(names, args, strict=True) if k not in self._static}
         runner = Runner(self._model, self.training, partial=True)
-        runner.constants(self.graph, scope)
+        scope = runner.opened({**self._weights(), **given})
         runner.walk(self.graph.nodes, scope, self._model.opsets)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Array | Static]:
@@ -189,12 +185,9 @@ class OnnxModule(Module):
         return Parts(self._model, self._parts, self._weights, lambda: self.training)
 
     def _run(self, *values: Array | Static) -> list[Array]:
-        scope = Scope()
-        for name, weight in self._weights().items():
-            scope.give(name, weight)
-        for declared, value in zip(self.graph.inputs, values, strict=True):
-            scope.give(declared.name, value)
+        names = (v.name for v in self.graph.inputs)
         runner = Runner(self._model, self.training)
+        scope = runner.opened({**self._weights(), **dict(zip(names, values, strict=True))})
         return self._rounded(runner.run(self.graph, scope, self._model.opsets))
 
     def _rounded(self, outputs: list[Array]) -> list[Array]:

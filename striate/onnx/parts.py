@@ -22,6 +22,9 @@ from striate.runtime.plan import evaluate
 from striate.runtime.profile import Profile, Row
 
 
+Leaf = Array | Static | None
+
+
 def fixed_names(model: Model) -> set[str]:
     """The names of the main graph whose values follow from constants and shapes."""
     fixed = set(model.graph.initializers)
@@ -121,16 +124,15 @@ class Parts:
         return Profile(tuple(rows))
 
     def _run(self, inputs: Sequence[Array], rows: list[Row] | None) -> list[Array]:
-        runner, scope = self._runner(), self._scope()
-        for declared, value in zip(self._model.graph.inputs, inputs, strict=True):
-            scope.give(declared.name, value)
+        runner = self._runner()
+        names = (v.name for v in self._model.graph.inputs)
+        scope = runner.opened({**self._weights(), **dict(zip(names, inputs, strict=True))})
         for part, run in self._parts:
-            given = {name: _leaf(scope, name) for name in part.reads}
             if part.nodes:
-                for name, value in run(given).items():
-                    scope.give(name, value)
+                given = _leaves(scope, part.reads)
+                _define(scope, *run(*given))
                 if rows is not None and part.gives:
-                    rows += run.profile(given).rows
+                    rows += run.profile(*given).rows
             for node in part.then:
                 start = perf_counter()
                 runner.walk((node,), scope, self._model.opsets)
@@ -144,31 +146,32 @@ class Parts:
     def _runner(self) -> Runner:
         return Runner(self._model, self._training())
 
-    def _scope(self) -> Scope:
-        scope = Scope()
-        for name, value in self._weights().items():
-            scope.give(name, value)
-        self._runner().constants(self._model.graph, scope)
-        return scope
-
     def _compiled(self, part: Part) -> Any:
         """The function of a part: from what it reads to what it gives."""
 
-        def run(given: dict[str, Any]) -> dict[str, Any]:
-            scope = self._scope()
-            for name, value in given.items():
-                scope.give(name, value)
-            self._runner().walk(part.nodes, scope, self._model.opsets)
-            return {name: _leaf(scope, name) for name in part.gives}
+        def run(given: dict[str, Leaf], half: frozenset[str]) -> tuple[dict[str, Leaf], Any]:
+            runner = self._runner()
+            scope = runner.opened(self._weights())
+            _define(scope, given, half)
+            runner.walk(part.nodes, scope, self._model.opsets)
+            return _leaves(scope, part.gives)
 
         return run
 
 
-def _leaf(scope: Scope, name: str) -> Array | Static | None:
-    """The value of a name as an argument or a result of a part."""
-    value = scope.values[name]
-    known = value is not None and name in scope.static and value.node.data is not None
-    return Static(value.numpy()) if known else value  # type: ignore[union-attr]
+def _leaves(scope: Scope, names: Sequence[str]) -> tuple[dict[str, Leaf], frozenset[str]]:
+    """The values of names as arguments or results of a part, and which are of float16."""
+    leaves: dict[str, Leaf] = {}
+    for name in names:
+        value = scope.values[name]
+        known = value is not None and name in scope.static and value.node.data is not None
+        leaves[name] = Static(value.numpy()) if known else value  # type: ignore[union-attr]
+    return leaves, frozenset(scope.half.intersection(names))
+
+
+def _define(scope: Scope, leaves: Mapping[str, Leaf], half: frozenset[str]) -> None:
+    for name, value in leaves.items():
+        scope.give(name, value, name in half)
 
 
 def _compute(values: Any) -> None:

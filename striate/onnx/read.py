@@ -74,7 +74,10 @@ def read_proto(proto: Any, folder: Path | None = None) -> Model:
             f"{OLDEST} to {newest}"
         )
     functions = {(_domain(f.domain), _name(f.name)): reader.function(f) for f in proto.functions}
-    return Model(reader.graph(proto.graph, frozenset()), opsets, functions)
+    graph = reader.graph(proto.graph, frozenset())
+    half = [v.name for v in graph.inputs if v.dtype == "FLOAT16"]
+    half += [name for name, value in graph.initializers.items() if value.dtype == "float16"]
+    return Model(graph, opsets, functions, frozenset(half))
 
 
 def _name(text: Any) -> str:

@@ -24,7 +24,7 @@ draws random numbers `random=True`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, signature
@@ -36,6 +36,7 @@ from striate.core.array import Array
 from striate.errors import DTypeError, StriateError, TraceError
 from striate.ir.graph import Value
 from striate.onnx.model import Graph, ModelError, Node
+from striate.onnx.tensors import widened
 
 F = TypeVar("F", bound=Callable[..., Any])
 _REQUIRED: Any = object()
@@ -106,13 +107,17 @@ class Call:
         node: the node.
         opset: the version of the operator's domain.
         training: whether the module is in training mode.
+        half: whether each input is float16 in the file; here it is float32.
         run: runs a graph that is an attribute, for its inputs.
     """
 
-    def __init__(self, node: Node, opset: int, training: bool, run: Runs) -> None:
+    def __init__(
+        self, node: Node, opset: int, training: bool, half: Sequence[bool], run: Runs
+    ) -> None:
         self.node = node
         self.opset = opset
         self.training = training
+        self.half = half
         self.run = run
 
     @property
@@ -154,8 +159,8 @@ class Call:
         return self._read(name, default, str, "a text")
 
     def tensor(self, name: str, default: Any = _REQUIRED) -> Any:
-        """A tensor, as a NumPy array."""
-        return self._read(name, default, np.ndarray, "a tensor")
+        """A tensor, as a NumPy array; float16 becomes float32."""
+        return widened(self._read(name, default, np.ndarray, "a tensor"))
 
     def graph(self, name: str, default: Any = _REQUIRED) -> Any:
         """A graph."""

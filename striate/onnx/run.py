@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+import numpy as np
+
 from striate.core.array import Array
 from striate.core.watching import Watcher, watchers
 from striate.errors import TraceError
@@ -17,7 +19,9 @@ from striate.ir.graph import Graph as Program, Value, constant
 from striate.nn.module import Parameter, Step
 from striate.onnx.model import Graph, Model, ModelError, Node
 from striate.onnx.operators import OPERATORS
+from striate.onnx.operators.half import FLOAT16
 from striate.onnx.registry import Call, named
+from striate.onnx.tensors import widened
 from striate.transform.interpret import interpret
 
 FOLDED = 1 << 20  # the most elements of a static value that is computed at once
@@ -155,24 +159,27 @@ class Scope:
     Attributes:
         values: by name; None is an input that is left out.
         static: the names whose values depend on no data.
+        half: the names that are float16 in the file, and float32 here.
     """
 
     def __init__(self, outer: Scope | None = None) -> None:
         self.values: dict[str, Array | None] = dict(outer.values) if outer else {}
         self.static: set[str] = set(outer.static) if outer else set()
+        self.half: set[str] = set(outer.half) if outer else set()
         self.depth: int = outer.depth + 1 if outer else 0
 
-    def define(self, name: str, value: Array | None, static: bool) -> None:
+    def define(self, name: str, value: Array | None, static: bool, half: bool = False) -> None:
         """Give a name its value, hiding one from outside."""
         self.values[name] = value
-        (self.static.add if static else self.static.discard)(name)
+        for names, member in ((self.static, static), (self.half, half)):
+            (names.add if member else names.discard)(name)
 
-    def give(self, name: str, value: Array | Static | None) -> None:
+    def give(self, name: str, value: Array | Static | None, half: bool) -> None:
         """`define`, for an argument of a trace."""
         if isinstance(value, Static):
-            self.define(name, Array(constant(value.value)), True)
+            self.define(name, Array(constant(value.value)), True, half)
         else:
-            self.define(name, value, False)
+            self.define(name, value, False, half)
 
 
 class Runner:
@@ -190,6 +197,14 @@ class Runner:
         self.training = training
         self.partial = partial
         self._nodes = 0
+
+    def opened(self, given: Mapping[str, Array | Static]) -> Scope:
+        """The main graph's names before its nodes have run: weights and inputs, and constants."""
+        scope = Scope()
+        for name, value in given.items():
+            scope.give(name, value, name in self.model.half)
+        self.constants(self.model.graph, scope)
+        return scope
 
     def run(self, graph: Graph, scope: Scope, opsets: Mapping[str, int]) -> list[Array]:
         """The outputs of a graph, whose inputs and weights are defined in `scope`.
@@ -209,7 +224,8 @@ class Runner:
         """Define the initialisers of a graph, as far as the scope does not have them."""
         for name, value in graph.initializers.items():
             if name not in scope.values:
-                scope.define(name, Array(constant(value)), True)
+                half = value.dtype == np.float16
+                scope.define(name, Array(constant(widened(value))), True, half)
 
     @staticmethod
     def results(graph: Graph, scope: Scope) -> list[Array]:
@@ -262,7 +278,13 @@ class Runner:
             missing = [k for k in range(rule.least) if operands[k] is None]
             if missing:
                 raise ModelError(f"its input {missing[0]} has no value")
-            call = Call(node, opsets.get(node.domain, 1), self.training, self._inner(scope, opsets))
+            call = Call(
+                node,
+                opsets.get(node.domain, 1),
+                self.training,
+                [name in scope.half for name in node.inputs],
+                self._inner(scope, opsets),
+            )
             result = rule.run(call, *operands)
             outputs = list(result) if isinstance(result, tuple) else [result]
             pure = not rule.random and not any(node.subgraphs)
@@ -271,9 +293,11 @@ class Runner:
             raise ModelError(f"it names {len(node.outputs)} outputs; there are {len(outputs)}")
         if static and all(x is None or x.node.data is not None for x in operands):
             outputs = _folded(outputs)
+        half = _is_half(node, operands, scope)
         for name, value in zip(node.outputs, outputs, strict=False):
             if name:
-                scope.define(name, value, static)
+                floating = value is not None and value.dtype.is_floating
+                scope.define(name, value, static, half and floating)
 
     def _inner(self, scope: Scope, opsets: Mapping[str, int]) -> Any:
         """Runs a graph that sees the names of `scope`."""
@@ -299,8 +323,23 @@ class Runner:
             raise ModelError(f"it has {len(operands)} inputs; its body takes {function.inputs}")
         for k, formal in enumerate(function.inputs):
             value = operands[k] if k < len(operands) else None
-            inside.define(formal, value, value is None or node.inputs[k] in scope.static)
+            name = node.inputs[k] if k < len(operands) else ""
+            inside.define(formal, value, value is None or name in scope.static, name in scope.half)
         return list(self.run(function.body(node.attributes), inside, function.opsets))
+
+
+def _is_half(node: Node, operands: Sequence[Array | None], scope: Scope) -> bool:
+    """Whether the floating results of a node are float16 in the file: they are what an attribute
+    says, else of the type of the floating inputs.
+    """
+    for key in ("to", "dtype", "output_dtype"):
+        if node.attributes.get(key):
+            return bool(node.attributes[key] == FLOAT16)
+    value = node.attributes.get("value")
+    if isinstance(value, np.ndarray):
+        return bool(value.dtype == np.float16)
+    pairs = list(zip(node.inputs, operands, strict=True))[1 if node.op_type == "CastLike" else 0 :]
+    return any(x is not None and x.dtype.is_floating and n in scope.half for n, x in pairs)
 
 
 def _operands(node: Node, scope: Scope) -> tuple[Array | None, ...]:

@@ -36,7 +36,7 @@ _STORED: dict[str, tuple[Any, str]] = {
 
 
 def read_tensor(proto: Any, type_name: str, folder: Path | None) -> Value:
-    """The value of a TensorProto; float16 becomes float32.
+    """The value of a TensorProto, in the dtype of the file.
 
     Args:
         proto: the TensorProto.
@@ -65,7 +65,7 @@ def read_tensor(proto: Any, type_name: str, folder: Path | None) -> Value:
     elif proto.HasField("raw_data"):
         raw = proto.raw_data
     else:
-        return _widened(_typed(getattr(proto, field), where, count, dtype).reshape(shape))
+        return _typed(getattr(proto, field), where, count, dtype).reshape(shape)
     if len(raw) != nbytes:
         raise ModelError(
             f"{where}: {type_name.lower()}{list(shape)} needs {nbytes} bytes, the file has "
@@ -74,10 +74,11 @@ def read_tensor(proto: Any, type_name: str, folder: Path | None) -> Value:
     value = np.frombuffer(raw, dtype.newbyteorder("<") if dtype.kind in "iuf" else dtype)
     if dtype == np.bool_:
         value = value.view(np.uint8) != 0
-    return _widened(np.asarray(value.reshape(shape), dtype, order="C"))
+    return np.asarray(value.reshape(shape), dtype, order="C")
 
 
-def _widened(value: Value) -> Value:
+def widened(value: Value) -> Value:
+    """float16, which striate has no dtype for, as float32."""
     return value.astype(np.float32) if value.dtype == np.float16 else value
 
 

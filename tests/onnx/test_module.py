@@ -389,3 +389,35 @@ def test_weights_of_16_bits(kind: str) -> None:
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
     net = st.onnx.load(helper.make_model(graph).SerializeToString())
     assert net(np.float32([2, 4, 1])).tolist() == [4, 8, 1]
+
+
+def test_a_cast_to_the_type_of_another_tensor_rounds_to_float16() -> None:
+    """The type comes from an input, a weight, what is computed from them, a Cast, or a function's
+    formal input; comparisons with float16 and casts away from it are of other types.
+    """
+    text = """<ir_version: 8, opset_import: ["": 17, "local": 1]>
+      g (float[n] x, float16[n] h) => (float[n] a, float[n] b, float[n] c, float[n] d, float[n] e,
+                                      float[n] f, float[n] k)
+      <float16[1] w = {2}>
+      { a1 = CastLike (x, h) b1 = CastLike (x, w) hw = Mul (h, w) c1 = CastLike (x, hw)
+        to = Cast <to = 10> (x) d1 = CastLike (x, to) e1 = local.like (x, h)
+        back = Cast <to = 1> (h) f = CastLike (x, back)
+        more = Less (h, w) one = Where (more, x, x) k = CastLike (x, one)
+        a = Cast <to = 1> (a1) b = Cast <to = 1> (b1) c = Cast <to = 1> (c1) d = Cast <to = 1> (d1)
+        e = Cast <to = 1> (e1) }
+      <domain: "local", opset_import: ["": 17]> like (x, y) => (z) { z = CastLike (x, y) }"""
+    net = st.onnx.load(parser.parse_model(text).SerializeToString())
+    x = np.float32([1.0001, 70000, -3.3333])
+    *rounded, f, k = (y.tolist() for y in net(x, np.float16([1, 2, 3])))
+    with np.errstate(over="ignore"):
+        assert rounded == [x.astype(np.float16).astype(np.float32).tolist()] * 5
+    assert f == k == x.tolist()
+    assert net.state_dict()["w"].dtype is st.float32
+
+
+def test_dropout_of_a_constant_drops_others_each_time() -> None:
+    net = load("g (float[n] x) => (float[n] y) <float rate = {0.5}> "
+               "{ c = Constant <value_floats = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]> () "
+               "d = Dropout (c, rate) y = Add (x, d) }").train()  # fmt: skip
+    drawn = {tuple(net(np.zeros(8, np.float32)).tolist()) for _ in range(16)}
+    assert len(drawn) > 4  # of 256 equally likely ones

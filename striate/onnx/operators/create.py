@@ -29,7 +29,7 @@ def cast(node: Call, x: Array) -> Array:
 
 @operator("CastLike")
 def cast_like(node: Call, x: Array, like: Array) -> Array:
-    return st.astype(x, like.dtype)
+    return rounded_to_half(x) if node.half[1] else st.astype(x, like.dtype)
 
 
 @operator("Constant")

@@ -52,7 +52,7 @@ def bernoulli(node: Call, x: Array) -> Array:
     return (st.random.uniform(x.shape) < x).astype(_dtype(node, x))
 
 
-@operator("Dropout", known=(1, 2))
+@operator("Dropout", known=(1, 2), random=True)
 def dropout(
     node: Call, x: Array, ratio: Array | None = None, training: Array | None = None
 ) -> tuple[Array, Array]:
