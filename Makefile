@@ -40,7 +40,7 @@ STAMP_BENCH := $(VENV_BENCH)/.peers
 # One BLAS thread: the test processes already share the cores, and some tests time or count threads.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test test-oracle test-slow test-torch bench speedrun fuzz fuzz-onnx check format wheel clean
+.PHONY: help demo test test-oracle test-slow test-torch bench speedrun fuzz fuzz-onnx models-table check format wheel clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -89,6 +89,9 @@ speedrun: $(STAMP_BENCH) ## train a ResNet-9 on CIFAR-10 beside PyTorch: DATA=DI
 
 fuzz: $(STAMP) ## damaged files by the thousand; the result goes to bench/results/fuzz.md
 	$(PY) -m tools.fuzz --out bench/results/fuzz.md
+
+models-table: $(STAMP) ## docs/models.md's tables, measured anew
+	$(PY) tools/model_table.py --write
 
 check: $(STAMP) ## formatting, lint, types, layers, sizes of files
 	$(PY) -m ruff format --check .

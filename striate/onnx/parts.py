@@ -21,7 +21,6 @@ from striate.onnx.run import Runner, Scope, Static, asked_by, body_outputs
 from striate.runtime.plan import evaluate
 from striate.runtime.profile import Profile, Row
 
-
 Leaf = Array | Static | None
 
 
