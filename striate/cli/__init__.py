@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import striate as st
 from striate.cli import bench, convert, describe, predict, training
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: 0 is success, 1 a failure told in one line, 2 a wrong call."""
+    if isinstance(sys.stdout, TextIOWrapper):  # names in files may have what a terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args)

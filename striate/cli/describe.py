@@ -34,8 +34,9 @@ def _says_its_network(path: str) -> bool:
 
 def _print_arrays(path: str) -> None:
     arrays = weights.read(path)
-    width = max((len(name) for name in arrays), default=0)
-    for name, array in arrays.items():
+    names = [name if name.isprintable() else repr(name) for name in arrays]
+    width = max(map(len, names), default=0)
+    for name, array in zip(names, arrays.values(), strict=True):
         print(f"{name:{width}}  {array.dtype.name}{list(array.shape)}")
     total, size = (sum(getattr(a, what) for a in arrays.values()) for what in ("size", "nbytes"))
     print(f"{len(arrays)} arrays, {total:,} numbers, {size:,} bytes")

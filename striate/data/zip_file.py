@@ -105,4 +105,5 @@ def checked_members(
 def is_plain_name(name: str) -> bool:
     """Whether a name, taken for a path, would stay in its folder on every system."""
     parts = name.replace("\\", "/").split("/")
-    return bool(name) and "\0" not in name and parts[0] != "" and ".." not in parts
+    text = "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)  # half a character
+    return bool(name) and text and parts[0] != "" and ".." not in parts

@@ -8,11 +8,11 @@ To add an operator, write a function in the file of its topic (or a new file, wh
         axis = node.int("axis", 1)
         ...
 
-It gets the call and one `Array` per input (None for one that is left out; a default in the
-signature makes an input optional, `*xs` takes any number), and returns an `Array`, or a tuple of
-them for the outputs in order. Versions are handled inside, by `node.opset`. Attributes are read
-with `node.int`, `floats`, `string`, ... which check them. Broken rules raise striate's errors; the
-node's name is added by the caller.
+It gets the call and one `Array` per input (None for one that is left out: `x: Array | None` says
+that it may be, with a default also at the end; `*xs` takes any number), and returns an `Array`, or
+a tuple of them for the outputs in order. Versions are handled inside, by `node.opset`. Attributes
+are read with `node.int`, `floats`, `string`, ... which check them. Broken rules raise striate's
+errors; the node's name is added by the caller.
 
 An input that must be known when the graph is built, such as a shape, is declared by its position,
 `@operator("Reshape", known=(1,))`, and read by `node.known(x, "shape")`: then whatever it is
@@ -24,7 +24,7 @@ draws random numbers `random=True`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, signature
@@ -33,13 +33,14 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from striate.core.array import Array
-from striate.errors import DTypeError, StriateError, TraceError
+from striate.errors import DTypeError, RangeError, StriateError, TraceError
 from striate.ir.graph import Value
 from striate.onnx.model import Graph, ModelError, Node
 from striate.onnx.tensors import widened
 
 F = TypeVar("F", bound=Callable[..., Any])
 _REQUIRED: Any = object()
+MOST_INTS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Operator:
         shape_only: whether the result depends on the shapes of its inputs only.
         random: whether the result is another one at each call.
         least, most: how many inputs it takes.
+        required: positions of the inputs that may not be left out.
     """
 
     run: Callable[..., Any]
@@ -62,6 +64,7 @@ class Operator:
     random: bool
     least: int
     most: float
+    required: tuple[int, ...]
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}  # by (domain, name); ONNX's own domain is ""
@@ -83,13 +86,24 @@ def operator(
         required = [p for p in operands if p.default is Parameter.empty]
         least = sum(p.kind is not Parameter.VAR_POSITIONAL for p in required)
         most = float("inf") if several else len(operands)
+        given = [k for k, p in enumerate(operands[:least]) if "None" not in str(p.annotation)]
         for name in names:
             OPERATORS[domain, name] = Operator(
-                fn, known, known_results, shape_only, random, least, most
+                fn, known, known_results, shape_only, random, least, most, tuple(given)
             )
         return fn
 
     return enter
+
+
+def unary(table: Mapping[str, Callable[[Array], Array]]) -> None:
+    """Enter functions of one array, by the names of their operators."""
+
+    def without_call(fn: Callable[[Array], Array]) -> Callable[[Call, Array], Array]:
+        return lambda node, x: fn(x)
+
+    for name, fn in table.items():
+        operator(name)(without_call(fn))
 
 
 class Runs(Protocol):
@@ -206,10 +220,13 @@ class Call:
 
         Raises:
             DTypeError: it does not hold integers.
+            RangeError: there are more than any shape has, or list of parts.
             TraceError: it depends on data that are known only when the graph runs.
         """
         if not x.dtype.is_integer:
             raise DTypeError(f"the input {name!r} must hold integers, got {x.type}")
+        if x.size > MOST_INTS:
+            raise RangeError(f"the input {name!r} has at most {MOST_INTS} integers, got {x.type}")
         return [int(v) for v in self.known(x, name).reshape(-1)]
 
 

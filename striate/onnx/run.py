@@ -94,8 +94,9 @@ def _check_inputs(node: Node) -> None:
     if not rule.least <= given <= rule.most:
         wanted = f"{rule.least}" if rule.least == rule.most else f"{rule.least} to {rule.most}"
         raise ModelError(f"onnx: {node.title} has {given} inputs; the operator takes {wanted}")
-    if "" in node.inputs[: rule.least]:
-        raise ModelError(f"onnx: {node.title}: input {node.inputs.index('')} may not be left out")
+    left_out = [k for k in rule.required if not node.inputs[k]]
+    if left_out:
+        raise ModelError(f"onnx: {node.title}: input {left_out[0]} may not be left out")
 
 
 def needed_values(model: Model, graph: Graph, wanted: Iterable[str] = ()) -> set[str]:
@@ -275,7 +276,7 @@ class Runner:
         if rule is None:
             outputs: list[Any] = self._function(node, operands, scope)
         else:
-            missing = [k for k in range(rule.least) if operands[k] is None]
+            missing = [k for k in rule.required if operands[k] is None]
             if missing:
                 raise ModelError(f"its input {missing[0]} has no value")
             call = Call(

@@ -139,13 +139,18 @@ _LEFT = 3  # columns of text
 
 
 def _row_cells(r: Row) -> list[str]:
-    first = [r.name or "(whole)", r.kind]
+    first = [_printable(r.name) or "(whole)", _printable(r.kind)]
     if r.shape is None:
         return [*first, "?", f"{r.parameters:,}", "?", "?", "?"]
     return [
         *first, _shape(r.shape), f"{r.parameters:,}", f"{r.macs:,}", _field(r.field),
         _bytes(r.nbytes),
     ]  # fmt: skip
+
+
+def _printable(name: str) -> str:
+    """A name from a file without what would steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 @runtime_checkable

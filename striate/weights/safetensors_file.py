@@ -17,6 +17,7 @@ from striate.data.files import Array, FormatError, PathLike
 
 _MAX_HEADER = 100_000_000
 _ALIGNMENT = 8
+_MAX_EXTENT = 2**63 - 1
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -94,6 +95,8 @@ def parse_safetensors(
                 f"found {_tell(offsets)}",
                 "the file is truncated, or its header broken",
             )
+        if 0 in shape and prod(max(n, 1) for n in shape) * dtype.itemsize > _MAX_EXTENT:
+            raise fail(f"the sizes of {name[:80]!r} fit in 63 bits", f"found {_tell(shape)}")
         begin, end = offsets
         need = dtype.itemsize * prod(shape)
         if need != end - begin:

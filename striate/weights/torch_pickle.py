@@ -147,6 +147,8 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, dtype: Any = No
     _check_sizes("a tensor's offset", (offset,))
     if len(shape) != len(strides):
         raise Refused(f"a tensor of {len(shape)} sizes and {len(strides)} strides")
+    if 0 in shape and prod(max(n, 1) for n in shape) * kind.itemsize >= 1 << 63:
+        raise Refused("a tensor with sizes beyond 63 bits")
     if 0 not in shape:
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
         if last >= count:

@@ -421,3 +421,12 @@ def test_dropout_of_a_constant_drops_others_each_time() -> None:
                "d = Dropout (c, rate) y = Add (x, d) }").train()  # fmt: skip
     drawn = {tuple(net(np.zeros(8, np.float32)).tolist()) for _ in range(16)}
     assert len(drawn) > 4  # of 256 equally likely ones
+
+
+def test_a_loop_without_a_condition_or_a_number_of_trips() -> None:
+    body = "<body = b (int64 i, bool c, float[n] s) => (bool d, float[n] t)"
+    for given, last in (("m, ", "Identity (c)"), (", yes", "Less (i, two)")):
+        net = load(f"""g (float[n] x) => (float[n] y)
+          <int64 m = {{3}}, int64 two = {{2}}, bool yes = {{1}}>
+          {{ y = Loop {body} {{ t = Add (s, s) d = {last} }}> ({given}, x) }}""")
+        assert net(np.float32([1, 2])).tolist() == [8, 16]

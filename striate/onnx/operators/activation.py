@@ -5,12 +5,12 @@ from __future__ import annotations
 import striate as st
 from striate.core.array import Array
 from striate.errors import ShapeError
-from striate.onnx.registry import Call, operator
+from striate.onnx.registry import Call, operator, unary
 
-
-@operator("Relu")
-def relu(node: Call, x: Array) -> Array:
-    return st.relu(x)
+unary({
+    "HardSwish": st.hardswish, "Mish": st.mish, "Relu": st.relu, "Sigmoid": st.sigmoid,
+    "Softplus": st.softplus, "Softsign": st.softsign,
+})  # fmt: skip
 
 
 @operator("LeakyRelu")
@@ -47,34 +47,9 @@ def celu(node: Call, x: Array) -> Array:
     return st.celu(x, node.float("alpha", 1.0))
 
 
-@operator("Sigmoid")
-def sigmoid(node: Call, x: Array) -> Array:
-    return st.sigmoid(x)
-
-
 @operator("HardSigmoid")
 def hard_sigmoid(node: Call, x: Array) -> Array:
     return st.clip(x * node.float("alpha", 0.2) + node.float("beta", 0.5), 0, 1)
-
-
-@operator("HardSwish")
-def hard_swish(node: Call, x: Array) -> Array:
-    return st.hardswish(x)
-
-
-@operator("Mish")
-def mish(node: Call, x: Array) -> Array:
-    return st.mish(x)
-
-
-@operator("Softplus")
-def softplus(node: Call, x: Array) -> Array:
-    return st.softplus(x)
-
-
-@operator("Softsign")
-def softsign(node: Call, x: Array) -> Array:
-    return st.softsign(x)
 
 
 @operator("Gelu")

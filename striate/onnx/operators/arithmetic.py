@@ -8,34 +8,30 @@ from functools import reduce
 import striate as st
 from striate.core.array import Array
 from striate.errors import DTypeError
-from striate.onnx.registry import Call, operator
+from striate.onnx.registry import Call, operator, unary
 
-_UNARY: dict[str, Callable[[Array], Array]] = {
+_VARIADIC: dict[str, Callable[[Array, Array], Array]] = {
+    "Max": st.maximum, "Min": st.minimum, "Sum": st.add,
+}  # fmt: skip
+
+unary({
     "Abs": st.abs, "Acos": st.acos, "Acosh": st.acosh, "Asin": st.asin, "Asinh": st.asinh,
     "Atan": st.atan, "Atanh": st.atanh, "Ceil": st.ceil, "Cos": st.cos, "Cosh": st.cosh,
     "Erf": st.erf, "Exp": st.exp, "Floor": st.floor, "Log": st.log, "Neg": st.negative,
     "Reciprocal": st.reciprocal, "Round": st.round, "Sign": st.sign, "Sin": st.sin,
     "Sinh": st.sinh, "Sqrt": st.sqrt, "Tan": st.tan, "Tanh": st.tanh,
-}  # fmt: skip
-_VARIADIC: dict[str, Callable[[Array, Array], Array]] = {
-    "Max": st.maximum, "Min": st.minimum, "Sum": st.add,
-}  # fmt: skip
+})  # fmt: skip
 
 
-def _enter_tables() -> None:
-    def unary(fn: Callable[[Array], Array]) -> Callable[[Call, Array], Array]:
-        return lambda node, x: fn(x)
-
+def _enter_table() -> None:
     def variadic(fn: Callable[[Array, Array], Array]) -> Callable[..., Array]:
         return lambda node, x, *xs: reduce(fn, xs, x)
 
-    for name, fn in _UNARY.items():
-        operator(name)(unary(fn))
     for name, pair in _VARIADIC.items():
         operator(name)(variadic(pair))
 
 
-_enter_tables()
+_enter_table()
 
 
 def old_broadcast(node: Call, x: Array, y: Array) -> Array:

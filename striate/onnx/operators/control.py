@@ -14,7 +14,7 @@ from striate.errors import ShapeError
 from striate.ir.types import normalize_axis
 from striate.onnx.registry import Call, operator
 
-TRIPS = 1 << 16  # more than that would be a graph without end
+TRIPS = 1 << 14  # more than that would be a graph without end
 
 
 def _truth(node: Call, x: Array, name: str) -> bool:
@@ -73,6 +73,8 @@ def scan(node: Call, *inputs: Array) -> tuple[Array, ...]:
         for x, a in zip(scanned, axes, strict=True)
     ]
     length = rows[0].shape[0]
+    if length > TRIPS:
+        raise ShapeError(f"more than {TRIPS} steps: a scan is unrolled when it is built")
     if any(r.shape[0] != length for r in rows):
         raise ShapeError(f"the scanned sizes differ: {[r.shape[0] for r in rows]}")
     made: list[list[Array]] = [[] for _ in range(len(body.outputs) - first)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import striate as st
 from striate.core.array import Array
 from striate.onnx.operators.arithmetic import old_broadcast
-from striate.onnx.registry import Call, operator
+from striate.onnx.registry import Call, operator, unary
 
 _BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "And": st.logical_and, "Or": st.logical_or, "Xor": st.logical_xor,
@@ -26,26 +26,12 @@ def _enter_table() -> None:
 
 
 _enter_table()
-
-
-@operator("Not")
-def not_(node: Call, x: Array) -> Array:
-    return st.logical_not(x)
-
-
-@operator("BitwiseNot")
-def bitwise_not(node: Call, x: Array) -> Array:
-    return st.bitwise_invert(x)
+unary({"BitwiseNot": st.bitwise_invert, "IsNaN": st.isnan, "Not": st.logical_not})
 
 
 @operator("Where")
 def where(node: Call, condition: Array, x: Array, y: Array) -> Array:
     return st.where(condition, x, y)
-
-
-@operator("IsNaN")
-def is_nan(node: Call, x: Array) -> Array:
-    return st.isnan(x)
 
 
 @operator("IsInf")

@@ -130,8 +130,8 @@ def split(node: Call, x: Array, sizes: Array | None = None) -> tuple[Array, ...]
     if parts is None:
         count = node.int("num_outputs", node.outputs)
         n = x.shape[axis]
-        if count < 1:
-            raise ShapeError(f"num_outputs must be >= 1, got {count}")
+        if not node.outputs <= count <= max(n, node.outputs):
+            raise ShapeError(f"num_outputs is {count}, for {node.outputs} outputs and size {n}")
         part = -(-n // count)
         parts = [max(0, min(part, n - k * part)) for k in range(count)]
     return tuple(st.split(x, parts, axis))

@@ -13,7 +13,7 @@ from functools import partial
 
 import striate as st
 from striate.core.array import Array
-from striate.errors import ShapeError
+from striate.errors import RangeError, ShapeError
 from striate.onnx.registry import Call, operator
 
 Function = Callable[[Array], Array]
@@ -34,6 +34,7 @@ SHAPED: dict[str, tuple[Callable[..., Array], float, float]] = {
     "hardsigmoid": (lambda x, a, b: st.clip(x * a + b, 0, 1), 0.2, 0.5),
     "elu": (lambda x, a, b: st.elu(x, a), 1.0, 0.0),
 }
+STEPS = 1 << 14  # more would be a graph without end
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
@@ -163,6 +164,8 @@ def _run(
     if r.shape != (len(turned), gates * hidden, hidden):
         raise ShapeError(f"R must be [D, {gates}*H, H] with H = {hidden}, got {r.type}")
     time, n, _ = x.shape
+    if time > STEPS:
+        raise RangeError(f"at most {STEPS} steps are unrolled, got {time} in X {x.type}")
     functions = _functions(node, len(turned), default)
     clip = node.float("clip", None)
     ys, lasts = [], []
