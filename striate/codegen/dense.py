@@ -17,6 +17,7 @@ from striate.codegen.dense_kernel import DenseKernel
 from striate.codegen.dense_plan import Channels, Plan, dense_supports, granule, plan_dense
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.kernel import ALIGNMENT, At, Buffer, Scratch, Step, Table, View, Word
+from striate.codegen.weight_blocks import vector_step
 from striate.codegen.weight_pack import NO_SOURCE, Rows, WeightPack, rows_of
 from striate.codegen.words import arranged
 from striate.dtype import DType, compute_dtype
@@ -124,6 +125,7 @@ def pack_panels(
         "features": spec.out_features,
         "rows": rows.count,
         "group_step": w.strides[0],
+        "vector_step": vector_step(w, lanes),
         "feature_step": w.strides[1],
         "chunk_step": rows.channels * w.strides[2],
     }

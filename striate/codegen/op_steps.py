@@ -18,6 +18,7 @@ from striate.codegen.layouts import TargetLayouts
 from striate.codegen.pool import argmax_pool, max_and_argmax_pool, max_pool, max_pool_gradient
 from striate.codegen.random import random_uniform
 from striate.codegen.small import small_conv, small_weight_gradient, small_weight_supports
+from striate.codegen.weight_blocks import features_in_vectors
 from striate.codegen.weight_gradient import weight_gradient, weight_gradient_supports
 from striate.codegen.winograd_gradient import (
     gradient_plan,
@@ -144,6 +145,9 @@ def blocked_conv(
     spec, xb, yb = n.attrs.spec, n.attrs.x_block, n.attrs.y_block
     dtype, data, weights = n.type.dtype, c.dense(x), c.view(w)
     kernel = TargetLayouts(c.target).kernel(spec, dtype, xb, yb)
+    if kernel in ("dense", "winograd"):
+        weights, steps = features_in_vectors(c.target, spec, dtype, weights)
+        c.add(steps)
     if kernel == "dense":
         packed, steps = pack_weights(c.target, spec, dtype, weights, xb, yb)
         c.add(steps)

@@ -115,7 +115,8 @@ def rows_of(
 
 
 _COMMON = (
-    "w out flags groups panels chunks vectors features rows group_step feature_step chunk_step"
+    "w out flags groups panels chunks vectors features rows group_step vector_step feature_step "
+    "chunk_step"
 )
 _OWN = {"features": "sources", "gather": "sources", "lines": "lines starts sizes length targets"}
 NO_SOURCE = -(1 << 63)
@@ -168,7 +169,7 @@ class Piece:
         self.first = e.mul(panel, self.width)
         self.source = e.add(
             e.mul(group, n.number("group_step")),
-            e.mul(self.first, self.step),
+            e.mul(e.mul(panel, n.number("vectors")), n.number("vector_step")),
             e.mul(chunk, n.number("chunk_step")),
         )
         self.out = e.at(
@@ -216,7 +217,7 @@ class Piece:
         e, k = self.e, self.k
         at = e.load(e.at(self.n.pointer("sources"), i, I64), I64)
         mask = e.first_lanes(self.left(j), self.lanes)
-        place = e.add(self.source, e.mul(e.mul(j, self.lanes), self.step), at)
+        place = e.add(self.source, e.mul(j, self.n.number("vector_step")), at)
 
         def read() -> list[Value]:
             p = e.at(self.n.pointer("w"), place, self.stored)
@@ -239,7 +240,7 @@ class Piece:
         start = e.load(e.at(n.pointer("starts"), i, I64), I64)
         size = e.load(e.at(n.pointer("sizes"), i, I64), I64)
         left, length = self.left(j), n.number("length")
-        source = e.add(self.source, e.mul(e.mul(j, v), self.step), start)
+        source = e.add(self.source, e.mul(j, n.number("vector_step")), start)
 
         def square(at: Value, sums: list[Value]) -> list[Value]:
             rows, sums = [], [*sums]

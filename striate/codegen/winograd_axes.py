@@ -19,6 +19,7 @@ from striate.ops.conv import ConvSpec
 from striate.ops.window import Window
 
 GROUP = 64  # channels and features of a group from which on its products are long enough to pay
+SAVED = 2.0  # products of the definition per product: less does not pay where taps have classes
 MOST_CLASSES = 9  # of taps, of all axes: more are many channels for few products
 
 
@@ -119,6 +120,13 @@ def classes(axes: Sequence[Axis]) -> list[tuple[int, ...]]:
 def channels_of(spec: ConvSpec, axes: Sequence[Axis]) -> int:
     """Channels of a group, each class of taps with its own."""
     return spec.in_features * prod(a.classes for a in axes)
+
+
+def saves(axes: Sequence[Axis], tiles: Sequence[Tiles]) -> bool:
+    """Whether enough products are saved: classes of taps have more weights than the kernel."""
+    many = prod(a.classes for a in axes)
+    plain = prod(a.out_size * len(a.taps) for a in axes)
+    return many == 1 or SAVED * many * prod(t.products for t in tiles) <= plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from striate.codegen.winograd_axes import (
     channels_of,
     classes,
     dense_axes,
+    saves,
     worth_it,
 )
 from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradGradientStore
@@ -164,8 +165,7 @@ def _plan(target: Target, spec: ConvSpec, precision: str) -> GradientPlan | None
     axes = dense_axes(spec)
     if not axes or all(a.width == 1 for a in axes):
         return None
-    many = prod(a.classes for a in axes)
-    if many > MOST_CLASSES:
+    if prod(a.classes for a in axes) > MOST_CLASSES:
         return None
     options = [outputs_of(a, a.width) for a in axes]
     found = []
@@ -177,7 +177,8 @@ def _plan(target: Target, spec: ConvSpec, precision: str) -> GradientPlan | None
     direct = _direct(target, spec)
     best: tuple[float, GradientPlan | None] = direct, None
     for products, tiles in sorted(found, key=lambda f: f[0])[:4]:
-        if products * many < prod(t.out_size * t.kernel_size for t in spec.windows):
+        whole = prod(t.out_size * t.kernel_size for t in spec.windows)
+        if products < whole and saves(axes, tiles):
             best = min(best, _schedule(target, spec, tiles), key=lambda p: p[0])
     return best[1]
 

@@ -42,7 +42,8 @@ class Part:
         """The weights of the part."""
         pairs = list(zip(self.taps, w.strides[3:], strict=True))
         first = sum(first * s for (first, _), s in pairs)
-        return View(w.buffer, w.offset + first, (*w.strides[:3], *(n * s for (_, n), s in pairs)))
+        strides = (*w.strides[:3], *(n * s for (_, n), s in pairs))
+        return replace(w, offset=w.offset + first, strides=strides)
 
 
 def parts_of(spec: ConvSpec) -> Iterator[Part]:

@@ -19,7 +19,7 @@ from math import prod
 
 from striate.codegen.dense_plan import register_tiles
 from striate.codegen.winograd_algebra import longest, winograd
-from striate.codegen.winograd_axes import MOST_CLASSES, Axis, Tiles, channels_of, dense_axes
+from striate.codegen.winograd_axes import MOST_CLASSES, Axis, Tiles, channels_of, dense_axes, saves
 from striate.codegen.winograd_few import MOST_ROWS, SPARE, FewTiles
 from striate.ops.conv import ConvSpec
 from striate.target import Target
@@ -130,7 +130,7 @@ def _algorithm(target: Target, spec: ConvSpec, precision: str) -> tuple[Tiles, .
     options = [outputs_of(a, a.width) for a in axes]
     best: tuple[float, tuple[Tiles, ...] | None] = _direct(target, spec), None
     for tiles in product(*options):
-        if all(t.outputs == 1 for t in tiles):
+        if all(t.outputs == 1 for t in tiles) or not saves(axes, tiles):
             continue
         lost = prod(winograd(t.outputs, t.taps).amplification for t in tiles)
         if keeps_bound(precision, [t.outputs for t in tiles], lost):

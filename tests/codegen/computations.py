@@ -184,9 +184,9 @@ def stepped(d: Draw) -> list[st.Array]:
         ({"stride": 2}, {"dilation": 2}, {"stride": 2, "dilation": 3}, {"groups": 2})
     )  # fmt: skip
     conv, k = d.one_of((st.conv, st.conv_transpose)), d.one_of((3, 4))
-    groups = more.get("groups", 1)
-    x = floats(d, (d.number(1, 3), 64 * groups, *d.extents(9, 30, 2)))
-    w, b = floats(d, (64 * groups, 64, k, k)), floats(d, (64 * groups,))
+    groups, dtype = more.get("groups", 1), d.one_of(("float32", "float32", "float64", "bfloat16"))
+    x = floats(d, (d.number(1, 3), 64 * groups, *d.extents(9, 30, 2)), dtype)
+    w, b = floats(d, (64 * groups, 64, k, k), dtype), floats(d, (64 * groups,), dtype)
     return with_gradients(d, lambda x, w, b: st.silu(conv(x, w, b, padding=2, **more)), x, w, b)
 
 
