@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from striate.codegen.emitter import Emitter, Index, Value, lanes_of, storage, vector
 from striate.codegen.expression import Expression
 from striate.dtype import DType
-from striate.transform.fuse import COSTS, SIMPLE
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Epilogue:
     @property
     def is_long(self) -> bool:
         """Whether it has several polynomials: too much code to repeat for each vector of a tile."""
-        few = {*SIMPLE, *COSTS, "literal"}
-        return sum(i.op not in few for i in self.expression.body) > 1
+        return self.expression.polynomials > 1
 
 
 def load_lanes(e: Emitter, p: Value, dtype: DType, lanes: int, mask: Value | None = None) -> Value:

@@ -71,6 +71,6 @@ def _double(e: Emitter, x: Value) -> Value:
     upper, lower = (b.select(small, p[0], b.select(middle, p[1], p[2])) for p in (tops, bottoms))
     ratio = b.fdiv(upper, lower)
     tail = b.fmul(inverse, e.muladd(b.fneg(t), ratio, e.const(x.type, 1 / sqrt(pi))))
-    decay = exp(e, b.fneg(square), decays=True)
+    decay = exp(e, b.fneg(square), bounded=True)
     far = b.fsub(one, b.fmul(decay, b.select(middle, ratio, tail)))
     return with_sign(e, b.select(small, e.muladd(y, ratio, y), far), x)

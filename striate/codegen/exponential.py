@@ -14,9 +14,12 @@ from math import inf, log
 
 from striate.codegen.emitter import Emitter, Value
 from striate.codegen.floats import (
+    has_reciprocal,
     has_scalef,
     horner,
     is_single,
+    quotient,
+    reciprocal14,
     round_by_magic,
     scalef,
     shift_exponent,
@@ -71,24 +74,32 @@ def _upper(e: Emitter, x: Value, y: Value) -> Value:
     return e.b.select(fits, y, e.b.fadd(x, e.const(x.type, inf)))
 
 
-def exp(e: Emitter, x: Value, decays: bool = False, rest: Value | None = None) -> Value:
-    """e^(x + rest), where rest is at most an ulp of x; `decays` promises that x is not positive."""
-    single = is_single(x)
-    taylor = (*(_EXP_SINGLE if single else _EXP_DOUBLE), 1.0, 1.0)
-    least = e.const(x.type, (_RANGE_SINGLE if single else _RANGE_DOUBLE)[0])
-    if has_scalef(e):  # whose results overflow and underflow as they should
-        low, high = (e.const(x.type, v) for v in ((-120, 100) if single else (-800, 800)))
+def _taylor(x: Value) -> tuple[float, ...]:
+    """The polynomial of e^r, from its highest power."""
+    return (*(_EXP_SINGLE if is_single(x) else _EXP_DOUBLE), 1.0, 1.0)
+
+
+def _scaled_exp(e: Emitter, x: Value, rest: Value | None = None) -> Value:
+    """e^(x + rest) for |x| up to 120 (800) by `scalef`, whose result may overflow or underflow."""
+    r, n, _ = _reduce(e, x)
+    r = r if rest is None else e.b.fadd(r, rest)
+    return scalef(e, horner(e, r, _taylor(x)), n)
+
+
+def exp(e: Emitter, x: Value, bounded: bool = False, rest: Value | None = None) -> Value:
+    """e^(x + rest), where rest is at most an ulp of x; `bounded` promises that x is at most 88."""
+    if has_scalef(e):
+        low, high = (e.const(x.type, v) for v in ((-120, 100) if is_single(x) else (-800, 800)))
         x = e.b.select(e.b.fcmp_ordered("<", x, low), low, x)
-        if not decays:
+        if not bounded:
             x = e.b.select(e.b.fcmp_ordered(">", x, high), high, x)
-        r, n, _ = _reduce(e, x)
-        r = r if rest is None else e.b.fadd(r, rest)
-        return scalef(e, horner(e, r, taylor), n)
+        return _scaled_exp(e, x, rest)
     r, _, bits = _reduce(e, x)
     r = r if rest is None else e.b.fadd(r, rest)
-    y = shift_exponent(e, horner(e, r, taylor), bits)
+    y = shift_exponent(e, horner(e, r, _taylor(x)), bits)
+    least = e.const(x.type, (_RANGE_SINGLE if is_single(x) else _RANGE_DOUBLE)[0])
     y = e.b.select(e.b.fcmp_ordered("<", x, least), e.const(x.type, 0), y)
-    if decays:
+    if bounded:
         return e.b.select(e.b.fcmp_unordered("uno", x, x), x, y)
     return _upper(e, x, y)
 
@@ -120,7 +131,7 @@ def tanh(e: Emitter, x: Value) -> Value:
     a = e.b.select(e.b.fcmp_ordered(">", a, last), last, a)
     t = _expm1(e, e.b.fadd(a, a))
     d = e.b.fadd(t, e.const(x.type, 2))
-    y = e.b.fdiv(t, d)
+    y = quotient(e, t, d)
     if single:  # what the sum lost is worth a correction, with 1/d taken for 0.45 where it counts
         lost = e.b.fsub(t, e.b.fsub(d, e.const(x.type, 2)))
         better = e.muladd(e.b.fmul(y, lost), e.const(x.type, -0.45), y)
@@ -129,10 +140,18 @@ def tanh(e: Emitter, x: Value) -> Value:
 
 
 def sigmoid(e: Emitter, x: Value) -> Value:
-    """1 / (1 + t) and t / (1 + t) with t = e^-|x|."""
-    one = e.const(x.type, 1)
-    t = exp(e, e.b.fneg(e.unary("fabs", x)), decays=True)
-    upper = e.b.select(e.b.fcmp_ordered("<", x, e.const(x.type, 0)), t, one)
+    """1 / (1 + e^-x), which is 0 below -88, or 1 / (1 + t) and t / (1 + t) with t = e^-|x|."""
+    zero, one = e.const(x.type, 0), e.const(x.type, 1)
+    if has_reciprocal(e, x):
+        low, high = e.const(x.type, -88), e.const(x.type, 120)
+        x = e.b.select(e.b.fcmp_ordered("<", x, low), low, x)
+        x = e.b.select(e.b.fcmp_ordered(">", x, high), high, x)
+        t = _scaled_exp(e, e.b.fneg(x))
+        y = reciprocal14(e, e.b.fadd(one, t))
+        rest = e.muladd(e.b.fneg(t), y, e.b.fsub(one, y))  # with t, since 1 + t is rounded
+        return e.muladd(rest, y, y)
+    t = exp(e, e.b.fneg(e.unary("fabs", x)), bounded=True)
+    upper = e.b.select(e.b.fcmp_ordered("<", x, zero), t, one)
     d = e.b.fadd(one, t)
     y = e.b.fdiv(upper, d)
     if is_single(x):  # what the sum lost is worth a correction, with 1/d taken for 3/4
@@ -144,8 +163,7 @@ def sigmoid(e: Emitter, x: Value) -> Value:
 def _half_exp(e: Emitter, x: Value) -> Value:
     """e^x / 2 for x >= 0, infinite only where that is too large."""
     r, _, bits = _reduce(e, x)
-    taylor = (*(_EXP_SINGLE if is_single(x) else _EXP_DOUBLE), 1.0, 1.0)
-    y = shift_exponent(e, horner(e, r, taylor), e.b.sub(bits, e.const(bits.type, 1)))
+    y = shift_exponent(e, horner(e, r, _taylor(x)), e.b.sub(bits, e.const(bits.type, 1)))
     largest = 89.41598510742188 if is_single(x) else 710.475860073943
     fits = e.b.fcmp_ordered("<=", x, e.const(x.type, largest))
     return e.b.select(fits, y, e.b.fadd(x, e.const(x.type, inf)))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from striate.codegen.emitter import Emitter, Value
 from striate.codegen.pointwise import POINTWISE, Instruction, round_to
 from striate.dtype import DType
+from striate.transform.fuse import COSTS, SIMPLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class Expression:
     arguments: tuple[DType, ...]
     body: tuple[Instruction, ...]
     results: tuple[int, ...]
+
+    @property
+    def polynomials(self) -> int:
+        """How many of its operations are elementary functions, of many instructions each."""
+        few = {*SIMPLE, *COSTS, "literal"}
+        return sum(i.op not in few for i in self.body)
 
     def dtype(self, i: int) -> DType:
         """The dtype of value number i."""

@@ -18,8 +18,10 @@ from llvmlite import ir
 from striate.codegen.elements import load_element, store_element
 from striate.codegen.emitter import Emitter, Index, Value, element, lanes_of, size_of, storage
 from striate.codegen.expression import Expression, emit_instruction
+from striate.codegen.floats import from_registers, register
 from striate.dtype import DType, compute_dtype
 
+TOGETHER = 4  # vectors whose long chains of instructions are interleaved, to wait less
 UNIT_ELEMENTS = 8192  # elements of a unit of work: enough to pay for its start
 UNIT, ROW, LANE = range(3)  # where a value is computed: per unit, per p, per q
 
@@ -103,6 +105,27 @@ class Walk:
             store_element(e, one, self.moved(-1, i).base, dtype)
 
 
+@dataclass(slots=True)
+class Rows:
+    """An array, seen from several neighbouring places at once: their vectors one after another."""
+
+    walks: list[Walk]
+
+    def load(self, lanes: int, mask: Value | None = None) -> Value:
+        """As `Walk.load`, each `lanes` values."""
+        e = self.walks[0].e
+        loaded = [w.load(lanes, mask) for w in self.walks]
+        if len(loaded) == 1:
+            return loaded[0]
+        return from_registers(e, [spread(e, x, lanes) for x in loaded], lanes * len(loaded))
+
+    def store(self, value: Value, stream: bool = False) -> None:
+        """Write their lanes of a value."""
+        lanes = lanes_of(value.type) // len(self.walks)
+        for i, w in enumerate(self.walks):
+            w.store(register(w.e, value, i * lanes, lanes), stream=stream)
+
+
 def gather(e: Emitter, scalars: Sequence[Value]) -> Value:
     """A vector of these scalars."""
     out = e.undefined(scalars[0].type, len(scalars))
@@ -123,7 +146,7 @@ class Evaluation:
         self.values: dict[int, Value] = {}
 
     def enter(
-        self, level: int, walks: Sequence[Walk], lanes: int, mask: Value | None = None
+        self, level: int, walks: Sequence[Walk | Rows], lanes: int, mask: Value | None = None
     ) -> None:
         """Load and compute everything of this level; deeper values are forgotten."""
         self.values = {i: v for i, v in self.values.items() if self.levels[i] < level}
@@ -145,13 +168,20 @@ class Evaluation:
 
 
 def spread(e: Emitter, x: Value, lanes: int) -> Value:
-    """`x` in every lane, if it is a scalar: where it was computed, so that no loop repeats it."""
-    if lanes_of(x.type) == lanes:
+    """`x`, repeated until it has `lanes`: where it was computed, so that no loop repeats that."""
+    have = lanes_of(x.type)
+    if have == lanes:
         return x
+
+    def repeated() -> Value:
+        if have == 1:
+            return e.splat(x, lanes)
+        return from_registers(e, [x] * (lanes // have), lanes)
+
     if isinstance(x, ir.Instruction):
         with e.b.goto_block(x.parent):
-            return e.splat(x, lanes)
-    return e.splat(x, lanes)
+            return repeated()
+    return repeated()
 
 
 def vector_lanes(e: Emitter, expression: Expression, inputs: Sequence[Access]) -> int:
@@ -261,13 +291,19 @@ class Map:
             n = len(self.inputs)
             evaluation.enter(UNIT, here[:n], lanes)
 
-            def row(p: Value, here: list[Walk] = here, n: int = n) -> None:
-                there = [w.moved(self.outer, p) for w in here]
+            def rows(p: Value, count: int, here: list[Walk] = here, n: int = n) -> None:
+                there = [
+                    Rows([w.moved(self.outer, e.add(p, i)) for i in range(count)]) for w in here
+                ]
                 evaluation.enter(ROW, there[:n], lanes)
-                for w, value in zip(there[n:], evaluation.results(lanes), strict=True):
+                for w, value in zip(there[n:], evaluation.results(lanes * count), strict=True):
                     w.store(value, stream=self.stream)
 
-            e.each(p0, p1, row)
+            end = p0
+            if self.expression.polynomials:
+                end = e.add(p0, e.b.and_(e.b.sub(p1, p0), e.index(-TOGETHER)))
+                e.each(p0, end, lambda p: rows(p, TOGETHER), TOGETHER)
+            e.each(end, p1, lambda p: rows(p, 1))
 
     def _rows(
         self,
@@ -295,7 +331,9 @@ class Map:
                 for w, value in zip(here[n:], evaluation.results(width), strict=True):
                     w.store(value, mask)
 
-            along_lanes(e, q0, q1, lanes, place, masked=e.target.masks and not strided)
+            together = TOGETHER if self.expression.polynomials and not strided else 1
+            masked = e.target.masks and not strided
+            along_lanes(e, q0, q1, lanes, place, masked, together)
 
         e.each(p0, p1, row)
 
@@ -307,11 +345,20 @@ def along_lanes(
     lanes: int,
     place: Callable[[Value, int, Value | None], None],
     masked: bool,
+    together: int = 1,
 ) -> None:
-    """place(i, lanes, None) along whole vectors, then the rest under a mask or one by one."""
+    """place(i, lanes, None) along whole vectors, then the rest under a mask or one by one.
+
+    `together` vectors are one place first, as long as there are so many.
+    """
     if lanes == 1:
         e.each(start, stop, lambda i: place(i, 1, None))
         return
+    if together > 1:
+        wide = lanes * together
+        end = e.add(start, e.b.and_(e.b.sub(stop, start), e.index(-wide)))
+        e.each(start, end, lambda i: place(i, wide, None), step=wide)
+        start = end
     whole = e.b.and_(e.b.sub(stop, start), e.index(-lanes))
     end = e.add(start, whole)
     e.each(start, end, lambda i: place(i, lanes, None), step=lanes)
