@@ -291,7 +291,7 @@ class Dense:
             return [e.at(w, k.unit * self.width, self.scalar), *acc, *ahead]
 
         count = self.n.number("entry_count")
-        acc = e.loop(0, count, 1, [weights, *zero, *looking], entry)[1:]
+        acc = e.loop(0, count, 1, [weights, *zero, *looking], entry, hot=True)[1:]
         if looking:
             e.store(acc.pop(), self.ahead)
         return [acc[m * k.nr : (m + 1) * k.nr] for m in range(k.mr)]

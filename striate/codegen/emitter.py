@@ -316,8 +316,12 @@ class Emitter:
         step: Index,
         carried: Sequence[Value],
         body: Callable[[Value, list[Value]], Sequence[Value] | None],
+        hot: bool = False,
     ) -> list[Value]:
-        """for i in range(start, stop, step): carried = body(i, carried). The step is positive."""
+        """for i in range(start, stop, step): carried = body(i, carried). The step is positive.
+
+        Registers go to a `hot` loop first: LLVM takes deeper loops for those that run more often.
+        """
         b = self.b
         start, stop, step = self.index(start), self.index(stop), self.index(step)
         entry = b.block
@@ -328,7 +332,9 @@ class Emitter:
         b.position_at_end(head)
         i = b.phi(I64)
         phis = [b.phi(c.type) for c in carried]
-        b.cbranch(b.icmp_signed("<", i, stop), inside, after)
+        branch = b.cbranch(b.icmp_signed("<", i, stop), inside, after)
+        if hot:
+            branch.set_weights([1 << 16, 1])
         b.position_at_end(inside)
         new = [*(body(i, list(phis)) or ())]
         assert len(new) == len(phis), "a loop's body must return what it carries"
