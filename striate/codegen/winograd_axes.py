@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from itertools import product
 from math import gcd, prod
 
+from striate.dtype import DType, float32
 from striate.ops.conv import ConvSpec
 from striate.ops.window import Window
+from striate.target import Target
 
 GROUP = 64  # channels and features of a group from which on its products are long enough to pay
 SAVED = 2.0  # products of the definition per product: less does not pay where taps have classes
@@ -107,9 +109,20 @@ def dense_axes(spec: ConvSpec) -> tuple[Axis, ...] | None:
     return None if None in found else tuple(a for a in found if a is not None)
 
 
-def worth_it(spec: ConvSpec) -> bool:
-    """Whether products are long enough: there is one group, or each has many channels."""
-    return spec.groups == 1 or min(spec.in_features, spec.out_features) >= GROUP
+def has_vectors(target: Target, spec: ConvSpec, dtype: DType, x_block: int, y_block: int) -> bool:
+    """Whether the kernels of these algorithms fit a convolution: float32 in blocks of a vector's
+    lanes, one to three axes, none empty, and products that are long enough: there is one group, or
+    each has many channels.
+    """
+    lanes = target.lanes(32)
+    return (
+        dtype is float32
+        and x_block == y_block == lanes
+        and spec.in_features % lanes == spec.out_features % lanes == 0
+        and (spec.groups == 1 or min(spec.in_features, spec.out_features) >= GROUP)
+        and 0 < len(spec.windows) <= 3
+        and 0 not in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape)
+    )
 
 
 def classes(axes: Sequence[Axis]) -> list[tuple[int, ...]]:

@@ -22,8 +22,8 @@ from striate.codegen.winograd_axes import (
     channels_of,
     classes,
     dense_axes,
+    has_vectors,
     saves,
-    worth_it,
 )
 from striate.codegen.winograd_gradient_kernel import WinogradGradient, WinogradGradientStore
 from striate.codegen.winograd_plan import (
@@ -39,7 +39,7 @@ from striate.codegen.winograd_plan import (
 from striate.codegen.winograd_tiles import edge_vectors
 from striate.codegen.words import arranged
 from striate.config import settings
-from striate.dtype import DType, float32
+from striate.dtype import DType
 from striate.ops.conv import ConvSpec
 from striate.target import Target
 
@@ -189,14 +189,8 @@ def winograd_gradient_supports(
     """Whether a weight gradient is done by one of Winograd's algorithms: float32, in blocks of a
     vector's lanes, and the cost model says so.
     """
-    lanes = target.lanes(32)
     return (
-        dtype is float32
-        and x_block == g_block == lanes
-        and spec.in_features % lanes == spec.out_features % lanes == 0
-        and worth_it(spec)
-        and 0 < len(spec.windows) <= 3
-        and 0 not in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape)
+        has_vectors(target, spec, dtype, x_block, g_block)
         and gradient_plan(target, spec, settings().precision) is not None
     )
 

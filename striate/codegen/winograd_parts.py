@@ -14,7 +14,7 @@ from striate.codegen.dense_geometry import count_parts
 from striate.codegen.epilogue import Epilogue
 from striate.codegen.kernel import Buffer, Step, View
 from striate.codegen.winograd import winograd_conv
-from striate.codegen.winograd_axes import Tiles, worth_it
+from striate.codegen.winograd_axes import Tiles, has_vectors
 from striate.codegen.winograd_plan import algorithm, plan_winograd
 from striate.config import settings
 from striate.dtype import DType, float32
@@ -78,14 +78,8 @@ def winograd_supports(
     """Whether a convolution, or a part of it, is done by one of Winograd's algorithms: it is in
     float32 and in blocks of a vector's lanes, and the cost model says so.
     """
-    lanes = target.lanes(32)
     return (
-        dtype is float32
-        and x_block == y_block == lanes
-        and spec.in_features % lanes == spec.out_features % lanes == 0
-        and worth_it(spec)
-        and 0 < len(spec.windows) <= 3
-        and 0 not in (*spec.lhs_shape, *spec.rhs_shape, *spec.out_shape)
+        has_vectors(target, spec, dtype, x_block, y_block)
         and count_parts(spec) <= MOST_PARTS
         and any(tiles for _, tiles in algorithms(target, spec, settings().precision))
     )

@@ -58,6 +58,11 @@ def test_a_rule_of_graphs(body: str, message: str) -> None:
         ("{ y = GlobalAveragePool(x) }", st.ShapeError, "GlobalAveragePool.*spatial"),
         ("{ s = Shape(x) y = Reshape(x, x) }", st.StriateError, "Reshape.*'shape' must"),
         ("{ y, z = Neg(x) }", ModelError, "names 2 outputs; there are 1"),
+        (
+            "{ y, z = Split <num_outputs = 1000000000> (x) }",
+            st.ShapeError,
+            "Split.*num_outputs is 1000000000, for 2 outputs and size 2",
+        ),
     ],
 )
 def test_an_error_names_its_node(body: str, error: type[Exception], message: str) -> None:

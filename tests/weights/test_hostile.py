@@ -88,6 +88,14 @@ SAFETENSORS = {
         "has 4835703278458516698824704",
     ),
     "overflow": (safetensors({"a": entry(shape=(1 << 62, 4))}, F4), "its offsets hold 16"),
+    "huge and empty": (
+        safetensors({"a": entry(shape=(0, 1 << 62, 4), offsets=(0, 0))}),
+        "fit in 63 bits",
+    ),
+    "half a character": (
+        safetensors(b'{"\\ud800": {"dtype":"F32","shape":[4],"data_offsets":[0,16]}}', F4),
+        "a path elsewhere",
+    ),
     "negative size": (safetensors({"a": entry(shape=(-4,))}, F4), "up to 32 sizes"),
     "two negative sizes": (safetensors({"a": entry(shape=(-2, -2))}, F4), "up to 32 sizes"),
     "no integer": (safetensors({"a": entry(shape=(4.0,))}, F4), "up to 32 sizes"),
