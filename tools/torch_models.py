@@ -256,7 +256,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         f"`{settings().precision}`. The gradient is the one nearest to its bound. Random draws "
         "always run in PyTorch and are not listed. Of torchvision, detection, optical flow, "
         "quantized models and transformers are left out, and `regnet_y_128gf` for its size "
-        "(645 M parameters).",
+        "(645 M parameters). Rows are kept from run to run until they are measured again, so they "
+        "may be of different versions of striate.",
         "",
         "| model | parameters | output: striate, eager | gradient: striate, eager | in PyTorch | "
         "| seed | branches |",
